@@ -1,0 +1,60 @@
+"""OMP with its selection in a CUDA kernel of our own, launched through CuPy."""
+
+import functools
+import pathlib
+from typing import Any
+
+import cupy
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recovery.dictionary import Dictionary
+from recovery.omp import OMP
+
+_THREADS = 256
+
+
+class CupyOMP(OMP):
+    """:class:`recovery.omp.OMP` whose arg-max runs in one CUDA kernel; float32, GPU only.
+
+    The kernel (``omp_cupy.cu``) reads each correlation once, leaves out the atoms already taken and
+    writes one index a signal: no copy of ``|·|``, no mask. Torch tensors are handed over by DLPack
+    without a copy, on torch's current stream.
+
+    Raises:
+        ImportError: CuPy finds no GPU.
+    """
+
+    devices = frozenset({"cuda"})
+
+    def __init__(self, *, tolerance: float | None = None) -> None:
+        super().__init__(tolerance=tolerance)
+        if not cupy.is_available():
+            raise ImportError("omp-cupy needs an NVIDIA GPU and its driver, and CuPy finds none")
+
+    def select(
+        self,
+        dictionary: Dictionary,
+        residual: Float[Tensor, "batch k"],
+        taken: Int[Tensor, "batch i"],
+    ) -> Int[Tensor, " batch"]:
+        score = dictionary.correlate(residual)
+        if score.dtype != torch.float32:
+            raise TypeError(f"omp-cupy computes in float32, but A is {score.dtype}; use 'omp'")
+        taken = taken.contiguous()
+        best = torch.empty(score.shape[0], dtype=torch.int64, device=score.device)
+        if best.numel():
+            stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(score.device).cuda_stream)
+            views = [cupy.from_dlpack(t) if t.numel() else None for t in (score, taken, best)]
+            views[1] = views[2] if views[1] is None else views[1]  # nothing is taken: never read
+            with cupy.cuda.Device(score.device.index), stream:
+                sizes = (score.shape[1], taken.shape[1], taken.shape[1])
+                _kernel()((score.shape[0],), (_THREADS,), (*views, *map(cupy.int32, sizes)))
+        return best
+
+
+@functools.cache
+def _kernel() -> Any:
+    source = pathlib.Path(__file__).with_suffix(".cu").read_text()
+    return cupy.RawModule(code=source, options=("-std=c++17",)).get_function("argmax_excluding")

@@ -1,0 +1,5 @@
+"""``python -m sgc``."""
+
+from sgc.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Speed, measured against rivals and floors in one run: one module per machine."""

@@ -1,0 +1,27 @@
+"""The command line, assembled from one module per command."""
+
+import typer
+
+from sgc.cli import compare, finetune
+from sgc.cli import list as list_command
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="sgc",
+    help="Sparse gradient compression: fine-tune with optimizer states of a few hundred numbers.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+app.command("list", epilog=list_command.EXAMPLE)(list_command.list_parts)
+app.command("finetune", epilog=finetune.EXAMPLE)(finetune.finetune)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+# Further commands: one module each, one line here.
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app(prog_name="sgc")

@@ -1,0 +1,77 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DATA = "Data"
+TRAINING = "Training"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        envvar="SGC_MODEL",
+        help="'minilm' (embedded), or a Hugging Face model directory.",
+        rich_help_panel=DATA,
+    ),
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="'rotten-tomatoes' (embedded), or a .csv, .tsv, .jsonl, .json file (or .gz, .bz2).",
+        rich_help_panel=DATA,
+    ),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the texts.", show_default="text", rich_help_panel=DATA),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the classes.", show_default="label", rich_help_panel=DATA),
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Rows with the same value here stay on one side of the training/test split.",
+        show_default="split by text",
+        rich_help_panel=DATA,
+    ),
+]
+Targets = Annotated[
+    str,
+    typer.Option(
+        help="Matrices to train: query, key, value, or regular expressions of parameter names.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Pooling = Annotated[
+    str,
+    typer.Option(
+        help="What the head sees: 'model' (the classifier of transformers), 'mean' of the tokens, "
+        "'auto' (mean for sentence encoders).",
+        rich_help_panel=TRAINING,
+    ),
+]
+Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[int, typer.Option(min=1, help="Examples a step.", rich_help_panel=TRAINING)]
+MaxLength = Annotated[
+    int, typer.Option(min=4, help="Tokens a text is cut to.", rich_help_panel=TRAINING)
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Of the data order, the head, dropout and A.", rich_help_panel=TRAINING
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(help="auto (a GPU if there is one), cpu, cuda, …", rich_help_panel=TRAINING),
+]
+Out = Annotated[
+    Path,
+    typer.Option(file_okay=False, help="Folder of results, plot and checkpoints."),
+]
+
+OUT = Path("runs/finetune")

@@ -1,0 +1,121 @@
+"""The contract of a compressor: f before the moments, g after them."""
+
+import abc
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sgc.update import Update
+
+Shape = tuple[int, ...]
+State = dict[str, Tensor]
+
+
+class Compressor(abc.ABC):
+    """f and g around the moments that :class:`sgc.CompressedAdamW` keeps.
+
+    A compressor is configuration: all that changes during training lives in the optimizer's state
+    dict as plain tensors, and what depends on the configuration alone (A, its Gram) is shared by
+    every parameter and rebuilt from the seed.
+    """
+
+    #: True: the update is AdamW's own, so the optimizer hands the parameter to torch's AdamW.
+    native: ClassVar[bool] = False
+    #: ρ: where g says nothing, the update is ``ρ·G/rms(G)``; 0 is the paper (DESIGN: dense gradients
+    #: are free, throwing them away is what costs accuracy).
+    residual: float = 0.0
+
+    @abc.abstractmethod
+    def refuses(self, shape: Shape) -> str | None:
+        """Why a parameter of this shape cannot be compressed, with the numbers; None if it can."""
+
+    @abc.abstractmethod
+    def moment_shape(self, shape: Shape) -> Shape:
+        """Shape of M and of V for a parameter of this shape."""
+
+    def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
+        """Further state of one parameter (a subspace), before its first step."""
+        return {}
+
+    @abc.abstractmethod
+    def compress(
+        self, gradient: Float[Tensor, "..."], state: State, *, step: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """f: what the first and the second moment accumulate at this step.
+
+        Args:
+            gradient: in the parameter's shape and dtype.
+            state: the parameter's state; may be updated (a subspace refresh).
+            step: 1 for the first step.
+
+        Returns:
+            p and q in :meth:`moment_shape`; q None stands for p².
+        """
+
+    @abc.abstractmethod
+    def decompress(
+        self,
+        first: Float[Tensor, "parameters *moment"],
+        second: Float[Tensor, "parameters *moment"],
+        gradients: Sequence[Tensor],
+        states: Sequence[State],
+        *,
+        eps: float,
+    ) -> Iterator[Update]:
+        """g: the updates of n parameters of equal shape from their bias-corrected moments.
+
+        One call covers all of them, so that a solver sees one large batch; updates come one at a
+        time, so that dense ones need not all exist at once.
+        """
+
+    def shared_tensors(self) -> dict[str, int]:
+        """Bytes shared by all parameters that are alive now, by what they are (A, solver cache)."""
+        return {}
+
+    def describe(self) -> str:
+        """Configuration as one line of JSON, to be kept in state dicts and result files."""
+        return json.dumps(configuration(self), sort_keys=True)
+
+
+def configuration(part: object) -> dict[str, Any]:
+    """Class and public options of a plug-in, and of the plug-ins that it is made of."""
+
+    def plain(value: object) -> Any:
+        if value is None or isinstance(value, str | int | float | bool):
+            return value
+        return configuration(value) if hasattr(value, "__dict__") else str(value)
+
+    own = {name: plain(value) for name, value in vars(part).items() if not name.startswith("_")}
+    return {"class": type(part).__name__, **own}
+
+
+def takes_options_of(
+    inner: type, *, without: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let an ``__init__(self, *, own…, **options)`` show the options of ``inner`` as its own.
+
+    A method that wraps another accepts the other's options; with this, ``inspect`` (and so the
+    registry's check and the command line's help) sees them by name, with their defaults.
+    """
+
+    def decorate(init: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(init).parameters.values() if p.kind != p.VAR_KEYWORD]
+        taken = {p.name for p in own} | set(without)
+        more = [p for p in inspect.signature(inner).parameters.values() if p.name not in taken]
+        setattr(init, "__signature__", inspect.Signature([*own, *more]))  # noqa: B010
+        return init
+
+    return decorate
+
+
+def adam_direction(
+    first: Tensor, second: Tensor, *, eps: float, eps_under_root: bool
+) -> Float[Tensor, "..."]:
+    """``M̂/√(V̂+ε)`` as in the paper's Algorithms 1 and 3, or torch's ``M̂/(√V̂+ε)``."""
+    denominator = (second + eps).sqrt_() if eps_under_root else second.sqrt().add_(eps)
+    return first / denominator

@@ -1,0 +1,36 @@
+"""CESGC: the compute-efficient form, a sketch inside GaLore's subspace."""
+
+from typing import Any
+
+from sgc.compressors.base import takes_options_of
+from sgc.compressors.mesgc import MESGC
+from sgc.compressors.subspace import Subspace
+
+
+class CESGC(Subspace):
+    """Compute-efficient SGC (the paper, Appendix F, eq. 8): ``W ← W − η·B_tᵀ SGC(B_t G)``.
+
+    :class:`~sgc.compressors.subspace.Subspace` in front of
+    :class:`~sgc.compressors.mesgc.MESGC`, whose options it takes. α is applied once, to the lifted
+    update; ρ counts what lies outside the subspace as well as what is off the support.
+    """
+
+    @takes_options_of(MESGC)
+    def __init__(
+        self,
+        *,
+        rank: int = 32,
+        refresh_every: int = 200,
+        alpha: float = 1.0,
+        sparsity: int = 64,
+        chunks: int = 64,
+        **options: Any,
+    ) -> None:
+        inner = MESGC(sparsity=sparsity, chunks=chunks, **options)
+        super().__init__(
+            inner,
+            rank=rank,
+            refresh_every=refresh_every,
+            alpha=alpha,
+            residual=inner.residual,
+        )

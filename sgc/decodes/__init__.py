@@ -1,0 +1,1 @@
+"""How two compressed moments become one sparse update. One decode, one file."""

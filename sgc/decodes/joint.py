@@ -1,0 +1,39 @@
+"""One support for both moments."""
+
+from torch import Tensor
+
+from projections import Projection
+from recovery import Solver
+from recovery.least_squares import fit
+from recovery.result import Status
+from sgc.compressors.base import adam_direction
+from sgc.decodes.base import Decode, mark_broken
+
+
+class Joint(Decode):
+    """Recover the support from M̂, read both moments on it, and keep ``V ≥ M²``.
+
+    The recovery of ``M̂ = A m`` gives the support Λ and m there; v on Λ is the least-squares fit of
+    ``V̂ = A v`` on the same atoms, raised to at least m². So ``|N| = |m|/√(v + ε) ≤ 1``, the size
+    of an Adam step at its first iteration, whatever the recovery got wrong (in
+    :class:`sgc.decodes.literal.Literal` a miss of V's support costs a factor ``√(v/ε)``).
+    """
+
+    def __call__(
+        self,
+        solver: Solver,
+        A: Projection,
+        first: Tensor,
+        second: Tensor,
+        *,
+        sparsity: int,
+        eps: float,
+    ) -> tuple[Tensor, Tensor]:
+        m = solver.solve(A, first, sparsity=sparsity)
+        used = (m.support >= 0).to(first.dtype)
+        atoms = A.columns(m.support.clamp(min=0)).mT * used[..., None]
+        v, _ = fit(atoms, second)
+        v = v.clamp(min=0).maximum(m.values.square())
+        n = adam_direction(m.values, v, eps=eps, eps_under_root=True)
+        broken = (m.status == Status.NON_FINITE) | ~second.isfinite().all(1)
+        return mark_broken(m.support, n, broken)

@@ -1,0 +1,112 @@
+"""What one fine-tuning run is: every choice that decides its numbers."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+__all__ = ["ConfigError", "FinetuneConfig"]
+
+DType = Literal["float32", "bfloat16"]
+Pooling = Literal["auto", "mean", "model"]
+
+#: Where something lies does not change the numbers; ``inputs`` identifies what lies there.
+_PLACES = ("model", "data")
+_PER_RUN = ("method", "lr", "seed")
+
+
+class ConfigError(ValueError):
+    """A setting outside of its limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """One run of the main job.
+
+    Args:
+        method: full method spec of the targets (see :func:`sgc.finetune.resolve_method`).
+        lr: peak learning rate of the targets.
+        model: ``"minilm"`` (embedded) or a Hugging Face model directory.
+        data: ``"rotten-tomatoes"`` (embedded) or a table file.
+        text_column: column of the texts; None takes the data set's own or ``text``.
+        label_column: column of the labels; None takes the data set's own or ``label``.
+        group_column: rows that share a value here stay on one side of the split.
+        targets: which matrices the method trains, see :mod:`sgc.finetune.targets`.
+        pooling: what the head sees, see :mod:`sgc.finetune.model`.
+        head_lr: peak learning rate of the head, which is always plain AdamW.
+        steps: optimizer steps.
+        batch_size: examples a step.
+        max_length: tokens an example is cut to.
+        warmup: share of the steps in which the learning rate rises; it then falls linearly to 0.
+        weight_decay: decoupled, on targets and head.
+        seed: of the data order, the head's start and dropout; equal for every method.
+        device: ``cpu``, ``cuda``, ``cuda:1``, …
+        dtype: of weights and activations.
+        inputs: digest of the model and data files, filled in when they are found.
+
+    Raises:
+        ConfigError: a value outside of its limits; says the value, the limit and the option.
+    """
+
+    method: str
+    lr: float
+    model: str = "minilm"
+    data: str = "rotten-tomatoes"
+    text_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    targets: str = "query,value"
+    pooling: Pooling = "auto"
+    head_lr: float = 1e-3
+    steps: int = 560
+    batch_size: int = 16
+    max_length: int = 48
+    warmup: float = 0.06
+    weight_decay: float = 0.0
+    seed: int = 0
+    device: str = "cpu"
+    dtype: DType = "float32"
+    inputs: str = ""
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", 1), ("max_length", 4), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("lr", "head_lr"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be a number above 0, got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
+        if not self.weight_decay >= 0:
+            raise ConfigError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+        for name, kinds in (("dtype", get_args(DType)), ("pooling", get_args(Pooling))):
+            if getattr(self, name) not in kinds:
+                raise ConfigError(f"{name} is one of {', '.join(kinds)}; got {getattr(self, name)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "FinetuneConfig":
+        """The inverse of :meth:`to_dict`."""
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> "FinetuneConfig":
+        """A copy with ``changes``, checked again."""
+        return replace(self, **changes)
+
+    @property
+    def run_id(self) -> str:
+        """12 hexadecimal digits: equal for equal numbers to come, whatever the folders' names."""
+        return self._digest(_PLACES)
+
+    @property
+    def task_id(self) -> str:
+        """As :attr:`run_id`, but without method, learning rate and seed: runs to be compared."""
+        return self._digest((*_PLACES, *_PER_RUN))
+
+    def _digest(self, without: tuple[str, ...]) -> str:
+        kept = {key: value for key, value in self.to_dict().items() if key not in without}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,146 @@
+"""One run from config to result line: not again if it is there, and on from where it stopped."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.data import majority_share
+from sgc.finetune.defaults import FROZEN, resolve_method, short_label
+from sgc.finetune.evaluate import accuracy
+from sgc.finetune.model import choose_trainable, load_model, save_model
+from sgc.finetune.optimizer import make_optimizer, target_states
+from sgc.finetune.progress import progress_bar
+from sgc.finetune.task import load_task, locate
+from sgc.finetune.train import Diverged, Interrupted, train
+from sgc.results import Result, ResultStore
+
+__all__ = ["RunBusyError", "run", "store_in"]
+
+KIND = "finetune"
+
+
+class RunBusyError(RuntimeError):
+    """Another process is at this very run."""
+
+
+def store_in(folder: Path) -> ResultStore:
+    """The result store of an output folder."""
+    return ResultStore(folder / "results.jsonl")
+
+
+def run(
+    config: FinetuneConfig,
+    *,
+    folder: Path,
+    console: Console,
+    title: str | None = None,
+    save_to: Path | None = None,
+) -> Result:
+    """Fine-tune once, or return the result that ``folder`` already has for this config.
+
+    Args:
+        config: what to run; its files are looked up and its device settled first.
+        folder: holds ``results.jsonl`` and, while the run goes on, its checkpoint.
+        console: for messages and the progress bar.
+        title: what the progress bar says; the method by default.
+        save_to: also write the fine-tuned model here (a finished run is then trained again).
+
+    Raises:
+        RunBusyError: another process has this run in hand.
+        Interrupted: stopped by a signal; call again to go on.
+        ResultStoreError: ``folder`` cannot be written (before any work).
+        ModelError, DataError, TargetError, SpecError, ConfigError: see where they are defined.
+    """
+    store = store_in(folder)
+    store.prepare()
+    config = locate(config)
+    title = title or f"{short_label(config.method, lr=config.lr)}, seed {config.seed}"
+    place = folder / "checkpoints" / f"{config.run_id}.pt"
+    with _only_one(place.with_suffix(".lock")):
+        known = store.find(config.run_id)
+        if known is not None and save_to is None:
+            console.print(f"{title}: already in {store.path} (run {config.run_id}), not run again")
+        else:
+            done = _carry_out(config, place, console=console, title=title, save_to=save_to)
+            if known is None:
+                store.append(done)
+            known = known or done
+            place.unlink(missing_ok=True)
+        # Who takes the lock after this finds the result: the file need not stay.
+        place.with_suffix(".lock").unlink(missing_ok=True)
+    return known
+
+
+def _carry_out(
+    config: FinetuneConfig, place: Path, *, console: Console, title: str, save_to: Path | None
+) -> Result:
+    method = resolve_method(config.method, lr=config.lr)
+    with console.status("reading model and data"):
+        task = load_task(config)
+        pad = task.tokenizer.pad_token_id
+        model = load_model(config, label_names=task.label_names, pad_token_id=pad)
+    targets, head = choose_trainable(model, config.targets, frozen=method.name == FROZEN)
+    optimizer = make_optimizer(method, targets, head, config)
+    metrics: dict[str, object] = {
+        "status": "finished",
+        "test_accuracy": None,
+        "test_examples": len(task.test),
+        "test_majority": majority_share(task.test.labels),
+        "train_examples": len(task.train),
+        "target_matrices": len(targets),
+        "head_parameters": sum(parameter.numel() for parameter in head.values()),
+    }
+    try:
+        with progress_bar(console, title=title, steps=config.steps) as on_step:
+            training = train(model, optimizer, task.train, config, path=place, on_step=on_step)
+    except Interrupted as stop:
+        console.print(f"{title}: {stop}; the same command goes on from there")
+        raise
+    except Diverged as failure:
+        metrics.update(status="diverged", diverged_at_step=failure.step)
+        console.print(f"[yellow]{title}: {failure}; recorded as diverged[/yellow]")
+    else:
+        with console.status(f"{title}: testing"):
+            metrics["test_accuracy"] = accuracy(model, task.test, device=config.device)
+        metrics["train_loss"] = fmean(training.losses[-50:])
+        metrics["ms_per_step"] = 1000 * training.seconds_per_step
+        if save_to is not None:
+            save_model(model, task.tokenizer, save_to)
+            console.print(f"model and tokenizer saved in {save_to}")
+    states = target_states(optimizer, method, targets)
+    metrics.update(
+        states=states.moments,
+        states_full=states.full_moments,
+        states_percent=100 * states.moments / states.full_moments,
+        state_bytes=states.state_bytes,
+        shared_bytes=states.shared_bytes,
+    )
+    return Result(
+        run_id=config.run_id,
+        kind=KIND,
+        config={**config.to_dict(), "task_id": config.task_id},
+        seed=config.seed,
+        metrics=metrics,
+    )
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunBusyError(
+            f"another process is at this run in {path.parent.parent} (lock {path}): wait for it, "
+            "or give another folder with --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

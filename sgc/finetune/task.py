@@ -1,0 +1,95 @@
+"""What runs share: the model and data behind a config, found, fingerprinted and tokenised once."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sgc.finetune.batches import Tokens, tokenise
+from sgc.finetune.config import ConfigError, FinetuneConfig
+from sgc.finetune.data import load_data
+from sgc.finetune.model import load_tokenizer, model_path
+from sgc.finetune.readers import data_path
+
+__all__ = ["Task", "load_task", "locate"]
+
+_PROBES = 64
+_PROBE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Task:
+    """Tokenised data with its classes, and the tokenizer."""
+
+    train: Tokens
+    test: Tokens
+    label_names: tuple[str, ...]
+    tokenizer: Any
+
+
+def locate(config: FinetuneConfig) -> FinetuneConfig:
+    """Settle the device and fill in the digest of the model and data files.
+
+    Raises:
+        ModelError: no such model.
+        DataError: no such data.
+        ConfigError: no such device.
+    """
+    digest = hashlib.sha256()
+    model = model_path(config.model)
+    wanted = (".json", ".safetensors", ".bin", ".txt", ".model")
+    weights = sorted(p for p in model.iterdir() if p.is_file() and p.suffix in wanted)
+    for path in weights:
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        for probe in _probes(path):
+            digest.update(probe)
+    digest.update(data_path(config.data).read_bytes())
+    return config.replace(device=_device(config.device), inputs=digest.hexdigest()[:16])
+
+
+def load_task(config: FinetuneConfig) -> Task:
+    """Read, split and tokenise; kept for the next run of the same task.
+
+    Raises:
+        DataError: see :func:`sgc.finetune.data.load_data`.
+        ModelError: the model directory has no tokenizer.
+    """
+    return _load(config.replace(method="", lr=1.0, seed=0))
+
+
+@lru_cache(maxsize=1)
+def _load(config: FinetuneConfig) -> Task:
+    data = load_data(config)
+    tokenizer = load_tokenizer(config)
+    train, test = (
+        tokenise(tokenizer, part, max_length=config.max_length) for part in (data.train, data.test)
+    )
+    return Task(train, test, data.label_names, tokenizer)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used: {first} (try auto or cpu)") from error
+    return name
+
+
+def _probes(path: Path) -> Iterator[bytes]:
+    """Evenly spread blocks of a file: many GB are told apart without reading them all."""
+    size = path.stat().st_size
+    whole = size <= _PROBES * _PROBE_BYTES * 16
+    with path.open("rb") as file:
+        if whole:
+            yield file.read()
+            return
+        for i in range(_PROBES):
+            file.seek(i * (size - _PROBE_BYTES) // (_PROBES - 1))
+            yield file.read(_PROBE_BYTES)

@@ -1,0 +1,215 @@
+"""Parts by name: one table of built-ins, entry points for everybody else.
+
+Names resolve lazily. Listing imports nothing; creating imports the one module that is needed.
+"""
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+KINDS = ("projection", "recovery", "chunker", "decode", "compressor")
+
+#: Adding a built-in: write its file, add its line.
+_BUILTIN: dict[str, dict[str, str]] = {
+    "projection": {
+        "gaussian": "projections.gaussian:Gaussian",
+        "identity": "projections.identity:Identity",
+        "rademacher": "projections.rademacher:Rademacher",
+        "srht": "projections.srht:SRHT",
+    },
+    "recovery": {
+        "cosamp": "recovery.cosamp:CoSaMP",
+        "iht": "recovery.iht:IHT",
+        "niht": "recovery.niht:NIHT",
+        "omp": "recovery.omp:OMP",
+        "omp-cupy": "recovery.omp_cupy:CupyOMP",
+        "omp-inverse-cholesky": "recovery.omp_inverse_cholesky:InverseCholeskyOMP",
+    },
+    "chunker": {
+        "contiguous": "sgc.chunkers.contiguous:Contiguous",
+        "permuted": "sgc.chunkers.permuted:Permuted",
+        "strided": "sgc.chunkers.strided:Strided",
+    },
+    "decode": {
+        "joint": "sgc.decodes.joint:Joint",
+        "literal": "sgc.decodes.literal:Literal",
+    },
+    "compressor": {
+        "cesgc": "sgc.compressors.cesgc:CESGC",
+        "galore": "sgc.compressors.galore:GaLore",
+        "mesgc": "sgc.compressors.mesgc:MESGC",
+        "none": "sgc.compressors.none:NoCompression",
+        "sgc": "sgc.compressors.sgc:SGC",
+        "sign-sgd": "sgc.compressors.sign_sgd:SignSGD",
+    },
+}
+
+#: What to install for a module that a built-in may miss.
+_INSTALL = {"cupy": "cupy-cuda13x (or cupy-cuda12x; it needs an NVIDIA GPU)"}
+
+_registered: dict[str, dict[str, Callable[..., Any]]] = {kind: {} for kind in KINDS}
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class UnknownPluginError(LookupError):
+    """No plug-in of that name; the message lists what exists and the nearest name."""
+
+
+class DuplicatePluginError(ValueError):
+    """The name is taken."""
+
+
+class UnknownOptionError(TypeError):
+    """The plug-in has no such option; the message lists the valid ones."""
+
+
+class MissingDependencyError(ImportError):
+    """The plug-in exists, but a package or device that it needs does not; says what to install."""
+
+
+def available(kind: str) -> list[str]:
+    """Names of a kind, sorted: built-in, registered and from entry points. Imports none of them.
+
+    Raises:
+        UnknownPluginError: no such kind.
+
+    Example:
+        >>> available("chunker")
+        ['contiguous', 'permuted', 'strided']
+    """
+    _check_kind(kind)
+    return sorted({*_BUILTIN[kind], *_registered[kind], *_entry_points(kind)})
+
+
+@overload
+def register(kind: str, name: str) -> Callable[[_F], _F]: ...
+@overload
+def register(kind: str, name: str, factory: _F) -> _F: ...
+def register(kind: str, name: str, factory: Any = None) -> Any:
+    """Add a plug-in: as a decorator on a class or function, or with the factory as third argument.
+
+    Raises:
+        DuplicatePluginError: the name exists already.
+        UnknownPluginError: no such kind.
+
+    Example:
+        >>> @register("chunker", "doctest-reversed")
+        ... class Reversed: ...
+        >>> "doctest-reversed" in available("chunker")
+        True
+        >>> unregister("chunker", "doctest-reversed")
+    """
+    _check_kind(kind)
+    if name in available(kind):
+        raise DuplicatePluginError(
+            f"there is a {kind} called {name!r} already; choose another name"
+        )
+
+    def add(target: Any) -> Any:
+        _registered[kind][name] = target
+        return target
+
+    return add if factory is None else add(factory)
+
+
+def unregister(kind: str, name: str) -> None:
+    """Remove a plug-in that :func:`register` added (for tests and notebooks)."""
+    _check_kind(kind)
+    if name not in _registered[kind]:
+        raise UnknownPluginError(f"no {kind} called {name!r} was added by register()")
+    del _registered[kind][name]
+
+
+def resolve(kind: str, name: str) -> Callable[..., Any]:
+    """The class or function behind a name, imported now.
+
+    Raises:
+        UnknownPluginError: no such kind or name.
+        MissingDependencyError: its module needs a package that is not installed.
+    """
+    _check_kind(kind)
+    if name in _registered[kind]:
+        return _registered[kind][name]
+    try:
+        if name in _BUILTIN[kind]:
+            module, _, attribute = _BUILTIN[kind][name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if name in _entry_points(kind):
+            return _entry_points(kind)[name].load()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        hint = _INSTALL.get(package, package)
+        raise MissingDependencyError(
+            f"the {kind} {name!r} needs the package {package!r}, which is not installed; "
+            f"install it: pip install {hint}",
+            name=error.name,
+        ) from error
+    names = available(kind)
+    raise UnknownPluginError(
+        f"unknown {kind} {name!r}{did_you_mean(name, names)}; there are: {', '.join(names)}"
+    )
+
+
+def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
+    """Make a part by name: ``create("projection", "srht", k, d, seed=1)``.
+
+    Raises:
+        UnknownPluginError: no such kind or name.
+        UnknownOptionError: an option that the part does not have.
+        MissingDependencyError: the part needs a package or a device that is not there.
+
+    Example:
+        >>> create("chunker", "contiguous", chunks=2).chunks
+        2
+    """
+    factory = resolve(kind, name)
+    valid = option_names(kind, name)
+    unknown = sorted(set(options) - set(valid)) if valid is not None else []
+    if valid is not None and unknown:
+        raise UnknownOptionError(
+            f"the {kind} {name!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], valid)}; "
+            f"its options are: {', '.join(valid) or 'none'}"
+        )
+    try:
+        return factory(*args, **options)
+    except ImportError as error:
+        raise MissingDependencyError(f"the {kind} {name!r} cannot be made here: {error}") from error
+
+
+def option_names(kind: str, name: str) -> list[str] | None:
+    """Keyword options of a part, in order; None when it takes any keyword."""
+    parameters = inspect.signature(resolve(kind, name)).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """``" (did you mean 'x'?)"`` when something is near, else nothing."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in KINDS:
+        raise UnknownPluginError(
+            f"unknown kind {kind!r}{did_you_mean(kind, list(KINDS))}; there are: {', '.join(KINDS)}"
+        )
+
+
+@functools.cache
+def _entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=f"sgc.{kind}"):
+        taken = found.get(point.name)
+        if point.name in _BUILTIN[kind] or (taken is not None and taken.value != point.value):
+            raise DuplicatePluginError(
+                f"the installed package behind {point.value!r} brings a {kind} called "
+                f"{point.name!r}, but that name is taken; uninstall one of the two"
+            )
+        found[point.name] = point
+    return found

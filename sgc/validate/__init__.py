@@ -1,0 +1,9 @@
+"""Every registered solver against an oracle and against the contract: ``sgc validate``.
+
+:mod:`~sgc.validate.agreement` compares answers with scikit-learn's, :mod:`~sgc.validate.stress`
+tries what goes wrong elsewhere, and :func:`run` puts the two together and judges.
+"""
+
+from sgc.validate.run import Report, run
+
+__all__ = ["Report", "run"]

@@ -1,0 +1,115 @@
+"""Data files and their split."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sgc.finetune.data import make_data
+from sgc.finetune.readers import DataError, data_path, read_table
+
+
+def as_csv(rows: list[dict], delimiter: str = ",") -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode("utf-8-sig")
+
+
+def as_lines(rows: list[dict]) -> bytes:
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+FORMATS: dict[str, Callable[[list[dict]], bytes]] = {
+    "a.csv": as_csv,
+    "a.tsv": lambda rows: as_csv(rows, "\t"),
+    "a.jsonl": as_lines,
+    "a.json": lambda rows: json.dumps(rows).encode(),
+    "my.films.csv.gz": lambda rows: gzip.compress(as_csv(rows)),
+    "a.jsonl.bz2": lambda rows: bz2.compress(as_lines(rows)),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, rows: list) -> None:
+    (tmp_path / name).write_bytes(FORMATS[name](rows))
+    assert read_table(tmp_path / name) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.csv", b"", "no rows"),
+        ("a.csv", b"text,label\n", "no rows"),
+        ("a.csv", b"text,label\ngood\n", "line 2 has not the 2 fields"),
+        ("a.csv", b"text,label\ngood,1,2\n", "line 2 has not the 2 fields"),
+        ("a.csv", "text,label\nnaïve,1\n".encode("latin-1"), "not UTF-8"),
+        ("a.jsonl", b'{"text": 1}\n{"text"', "cannot be read as jsonl"),
+        ("a.jsonl", b"[1]\n", "line 1 is not an object"),
+        ("a.json", b"{}", "list of objects"),
+        ("a.csv.gz", b"text,label\n", "cannot be read as csv"),
+        ("a.xlsx", b"", "does not end in .csv"),
+        ("a", b"", "does not end in .csv"),
+    ],
+)
+def test_broken_files_say_why(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=complaint):
+        read_table(tmp_path / name)
+
+
+def test_a_missing_file_names_the_embedded_one() -> None:
+    with pytest.raises(DataError, match="rotten-tomatoes"):
+        data_path("no-such.csv")
+
+
+def test_groups_stay_on_one_side(rows: list) -> None:
+    film = {row["text"]: set() for row in rows}
+    for row in rows:
+        film[row["text"]].add(row["film"])
+    data = make_data(rows, text_column="text", label_column="label", group_column="film")
+    train, test = (
+        {f for text in part.texts if len(film[text]) == 1 for f in film[text]}
+        for part in (data.train, data.test)
+    )
+    assert train
+    assert test
+    assert not train & test
+    assert len(data.train) + len(data.test) == len(rows)
+    assert len(data.train) % 6 == 0 == len(data.test) % 6  # whole films
+
+
+def test_the_split_knows_no_order_and_no_repetition(rows: list) -> None:
+    once = make_data(rows, text_column="text", label_column="label")
+    turned = make_data(rows[::-1] + rows, text_column="text", label_column="label")
+    assert set(once.test.texts) == set(turned.test.texts)
+    assert not set(once.test.texts) & set(once.train.texts)
+    assert once.label_names == ("fresh", "rotten")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda rows: [{**r, "label": "fresh"} for r in rows], "one class only, 'fresh'"),
+        (lambda rows: [{**r, "label": f"{i}"} for i, r in enumerate(rows)], "120 classes in 120"),
+        (lambda rows: [{"text": "a"}, *rows], "row 1 has no column 'label'; it has 'text'"),
+        (lambda rows: [*rows, {"text": " ", "label": "fresh"}], "row 121 has nothing in column"),
+        (lambda rows: [{**r, "text": "same"} for r in rows], "more different texts are needed"),
+    ],
+)
+def test_unusable_tables_say_why(change: Callable, complaint: str, rows: list) -> None:
+    with pytest.raises(DataError, match=complaint):
+        make_data(change(rows), text_column="text", label_column="label")
+
+
+def test_a_class_without_training_rows_is_named(rows: list) -> None:
+    held_out = make_data(rows, text_column="text", label_column="label").test.texts[0]
+    rows += [{"text": held_out, "label": "rare"}]
+    with pytest.raises(DataError, match="class 'rare' has test rows but no training rows"):
+        make_data(rows, text_column="text", label_column="label")
