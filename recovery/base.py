@@ -56,8 +56,10 @@ class Solver(abc.ABC):
 
     #: Signals are worked through in tiles of about this many batch×d numbers: correlations that
     #: stay in cache are read back at cache speed, and memory does not grow with the batch.
-    cpu_tile_numel: ClassVar[int] = 2**18
+    cpu_tile_numel: ClassVar[int] = 2**19
     accelerator_tile_numel: ClassVar[int] = 2**27
+    #: Whose answer the solver reproduces ("omp": orthogonal matching pursuit's), None for nobody's.
+    oracle: ClassVar[str | None] = None
     #: Device types the solver runs on; empty means every one.
     devices: ClassVar[frozenset[str]] = frozenset()
 

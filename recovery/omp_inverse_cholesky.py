@@ -31,10 +31,11 @@ class InverseCholeskyOMP(Solver):
     recomputed, its rounding errors add up, and the coefficients are refined once at the end.
 
     Args:
-        precompute_gram: True, False, or None to decide by cost: precompute when G fits 64 MiB and
-            k is more than 4 s, where the Gram form needs fewer operations by a wide margin.
+        precompute_gram: True, False, or None to precompute G when it fits 64 MiB.
         tolerance: see :class:`recovery.base.Solver`.
     """
+
+    oracle = "omp"
 
     def __init__(
         self, *, precompute_gram: bool | None = None, tolerance: float | None = None
@@ -72,26 +73,23 @@ class InverseCholeskyOMP(Solver):
         weights = y.new_zeros(batch, steps)  # a
         directions = y.new_zeros(batch, steps, d) if extra is not None else None  # Bᵀ
         correlation = dictionary.correlate(y)  # p
+        residual = y
 
         for i in range(steps):
             best = argmax_excluding(correlation.clone(), support[:, :i].clamp(min=0))
             atom = dictionary.atoms(best[:, None])[:, 0]
-            f = inverse[:, :i, :i]
             if directions is None:
-                c = ((atoms[:, :i] @ atom[..., None]).mT @ f)[:, 0]
-                spread = (c[:, None] @ f.mT)[:, 0]  # F c
-                rest = atom - (spread[:, None] @ atoms[:, :i])[:, 0]
-                squared = (rest * rest).sum(1)
+                c = ((atom[:, None] @ atoms[:, :i].mT) @ inverse[:, :i, :i])[:, 0]
             else:
                 c = directions[row, :i, best]
-                spread = (c[:, None] @ f.mT)[:, 0]
-                squared = (atom * atom).sum(1) - (c * c).sum(1)
+            spread = (c[:, None] @ inverse[:, :i, :i].mT)[:, 0]  # F c
+            rest = atom - (spread[:, None] @ atoms[:, :i])[:, 0]
+            length = torch.linalg.vector_norm(rest, dim=1)  # 1/γ, without the cancellation of 1−‖c‖²
 
-            # 1 − ‖c‖² cancels: below √rounding its digits are gone, so is the atom's novelty.
-            dependent = active & (squared <= rounding)
+            dependent = active & (length <= rounding)
             status = status.masked_fill(dependent, Status.DEPENDENT_ATOMS)
             active = active & ~dependent
-            gamma = active / squared.clamp(min=rounding).sqrt()
+            gamma = active / length.clamp(min=rounding)
             if directions is None:
                 direction = dictionary.correlate(rest * gamma[:, None])  # b
             else:
@@ -100,14 +98,14 @@ class InverseCholeskyOMP(Solver):
                 directions[:, i] = direction
             weight = gamma * correlation[row, best]
             correlation = correlation - weight[:, None] * direction
+            residual = residual - (weight * gamma)[:, None] * rest
 
             atoms[:, i] = atom * active[:, None]
             weights[:, i] = weight
             inverse[:, :i, i] = -gamma[:, None] * spread
             inverse[:, i, i] = gamma
             support[:, i] = torch.where(active, best, -1)
-            left = correlation.abs().amax(1)
-            converged = active & (left <= tolerance)
+            converged = active & (torch.linalg.vector_norm(residual, dim=1) <= tolerance)
             status = status.masked_fill(converged, Status.CONVERGED)
             active = active & ~converged
             if y.device.type == "cpu" and not active.any():
@@ -116,8 +114,7 @@ class InverseCholeskyOMP(Solver):
         x = (inverse @ weights[..., None])[..., 0]
         residual = y - (x[:, None] @ atoms)[:, 0]
         # F Fᵀ = (Φ_Λᵀ Φ_Λ)⁻¹: one step of refinement costs two small products.
-        step = inverse @ (inverse.mT @ (atoms @ residual[..., None]))
-        x = x + step[..., 0]
+        x = x + (inverse @ (inverse.mT @ (atoms @ residual[..., None])))[..., 0]
         residual = y - (x[:, None] @ atoms)[:, 0]
 
         values = y.new_zeros(batch, sparsity)

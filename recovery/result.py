@@ -32,8 +32,8 @@ _ADVICE = {
     "than s says, or was not recovered; compare residual_norm with the noise you expect.",
     Status.ZERO_SIGNAL: "y is zero, so is x.",
     Status.NON_FINITE: "y holds NaN or infinity; nothing was recovered for this signal.",
-    Status.DEPENDENT_ATOMS: "the best remaining atom is a combination of the chosen ones (repeated "
-    "columns?); the recovery stopped there.",
+    Status.DEPENDENT_ATOMS: "no remaining atom adds anything: the best one is a combination of the "
+    "chosen ones (repeated columns?), or y lies outside the span of A; the recovery stopped there.",
     Status.SATURATED: "as many atoms as measurements were used: k atoms fit any y, so the support "
     "proves nothing; raise k or lower s.",
     Status.MAX_ITERATIONS: "the iteration limit came before the residual settled; raise "

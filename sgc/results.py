@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+import sgc
+
 __all__ = ["Result", "ResultStore", "ResultStoreError", "environment"]
 
-_PACKAGES = ("sgc", "torch", "transformers", "numpy", "cupy")
+_PACKAGES = ("torch", "transformers", "numpy", "cupy-cuda13x", "cupy-cuda12x")
 
 
 class ResultStoreError(RuntimeError):
@@ -30,6 +32,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "sgc": sgc.__version__,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "cpu_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if cuda else None,

@@ -1,10 +1,13 @@
 """Batched OMP on the CPU against scikit-learn and against its own floor, in one run."""
 
 import dataclasses
+import functools
+import itertools
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from sgc.bench.timing import Timing, interleaved, single_thread
 from sgc.problems import sparse_problem
 from sgc.registry import MissingDependencyError, available, create
 from sgc.results import environment
-from sgc.validate.run import reproduces_omp
+from sgc.validate.report import reproduces_omp, runs_on_cpu
 
 __all__ = ["FLOOR", "SIZES", "BenchReport", "BenchRow", "BenchSize", "Target", "run", "write"]
 
@@ -28,6 +31,7 @@ SCIKIT_LEARN = "scikit-learn"
 #: The solver that the targets are about.
 SUBJECT = "omp"
 _FLOOR_LIMIT = 1.5
+_LARGE = 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,16 +140,8 @@ def run(
     rows: list[BenchRow] = []
     for size in sizes:
         total = (repeats + 1) * (len(solvers) + 2)
-        done = iter(range(1, total + 1))
-        rows += _measure(
-            size,
-            solvers,
-            repeats=repeats,
-            seed=seed,
-            progress=lambda size=size, done=done, total=total: progress(
-                str(size), next(done), total
-            ),
-        )
+        step = functools.partial(_step, progress, str(size), itertools.count(1), total)
+        rows += _measure(size, solvers, repeats=repeats, seed=seed, progress=step)
     targets = [target for row in rows if row.name == SUBJECT for target in _targets(row)]
     here = {**environment(), "cpu": _cpu_name(), "cpu_threads": 1}
     return BenchReport(tuple(rows), tuple(targets), repeats, seed, here)
@@ -170,6 +166,10 @@ def write(report: BenchReport, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _step(progress: Callable[..., Any], what: str, done: Iterator[int], total: int) -> None:
+    progress(what, next(done), total)
+
+
 def _omp_variants() -> dict[str, Solver]:
     found = {}
     for name in available("recovery"):
@@ -177,9 +177,7 @@ def _omp_variants() -> dict[str, Solver]:
             solver = create("recovery", name)
         except MissingDependencyError:
             continue
-        devices = getattr(solver, "devices", frozenset())
-        here = not devices or "cpu" in devices
-        if here and (name == SUBJECT or reproduces_omp(solver)):
+        if runs_on_cpu(solver) and (name == SUBJECT or reproduces_omp(solver)):
             found[name] = solver
     return found
 
@@ -197,18 +195,23 @@ def _measure(
     )
     A, y = problem.A, problem.y
     dense = A.to_dense().contiguous()
-    # scikit-learn is given what it assumes: unit columns (in the order it wants) and unit signals.
+    # scikit-learn is given the unit columns it assumes, in the order it wants, and signals so large
+    # that its absolute stopping test (correlation² < eps) does not end it before s atoms.
     columns = np.asfortranarray((dense / A.column_norms()).numpy())
-    targets = (y / torch.linalg.vector_norm(y, dim=1, keepdim=True)).numpy().T
+    large = (_LARGE * y / torch.linalg.vector_norm(y, dim=1, keepdim=True)).numpy().T
     contestants: dict[str, Callable[[], Any]] = {
         FLOOR: lambda: floor(y, dense, sparsity=size.sparsity),
-        SCIKIT_LEARN: lambda: orthogonal_mp(columns, targets, n_nonzero_coefs=size.sparsity),
+        SCIKIT_LEARN: lambda: orthogonal_mp(columns, large, n_nonzero_coefs=size.sparsity),
     }
     for name, solver in solvers.items():
-        contestants[name] = lambda solver=solver: solver.solve(A, y, sparsity=size.sparsity)
-    timings = interleaved(contestants, repeats=repeats, progress=progress)
+        contestants[name] = functools.partial(solver.solve, A, y, sparsity=size.sparsity)
+    with warnings.catch_warnings():
+        # Said of a signal that is explained before s atoms are used, to rounding.
+        warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended", RuntimeWarning)
+        timings = interleaved(contestants, repeats=repeats, progress=progress)
+    floor_timing, rival = timings[FLOOR], timings[SCIKIT_LEARN]
     return [
-        BenchRow(size, name, timing, timing.over(timings[FLOOR]), timings[SCIKIT_LEARN].over(timing))
+        BenchRow(size, name, timing, timing.over(floor_timing), rival.over(timing))
         for name, timing in timings.items()
     ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from sgc.compressors.base import Compressor, Shape, State
@@ -31,4 +32,6 @@ class SignSGD(Compressor):
         *,
         eps: float,
     ) -> Iterator[Update]:
-        yield from (Update(gradient.sign()) for gradient in gradients)
+        for gradient in gradients:
+            # torch's sign(NaN) is 0, which would hide a broken gradient.
+            yield Update(torch.where(gradient.isnan(), gradient, gradient.sign()))

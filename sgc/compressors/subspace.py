@@ -13,8 +13,10 @@ from sgc.update import Update
 class Subspace(Compressor):
     """Project a matrix on its leading singular subspace, then let another compressor work there.
 
-    The shorter side is projected: for m ≤ n, ``R = B_t G`` with ``B_t = U[:, :r]ᵀ`` of
-    ``SVD(G) = U Λ Vᵀ`` (r×n remain), otherwise ``R = G V[:, :r]`` (m×r remain). B_t is taken from
+    The shorter side is projected: for m < n, ``R = B_t G`` with ``B_t = U[:, :r]ᵀ`` of
+    ``SVD(G) = U Λ Vᵀ`` (r×n remain), otherwise ``R = G V[:, :r]`` (m×r remain). For a square matrix
+    both sides store the same; eq. 8 of the SGC paper writes the left one, GaLore's own code takes
+    the right one, which also trained better here and is used. B_t is taken from
     the gradient at the first step and every ``refresh_every`` steps; the moments are kept over a
     refresh, as in GaLore (Zhao et al. 2024) and eq. 8 of the SGC paper. The update is
     ``α·B_tᵀ N``. Tensors with more than two dimensions are taken as (first dimension)×(the rest).
@@ -109,15 +111,15 @@ class Subspace(Compressor):
 
     def _reduced(self, shape: Shape) -> Shape:
         rows, columns = _matrix_shape(shape)
-        return (self.rank, columns) if rows <= columns else (rows, self.rank)
+        return (self.rank, columns) if rows < columns else (rows, self.rank)
 
     def _project(
         self, G: Float[Tensor, "m n"], basis: Float[Tensor, "side r"]
     ) -> Float[Tensor, "..."]:
-        return basis.T @ G if G.shape[0] <= G.shape[1] else G @ basis
+        return basis.T @ G if G.shape[0] < G.shape[1] else G @ basis
 
     def _lift(self, R: Tensor, basis: Float[Tensor, "side r"], shape: Shape) -> Tensor:
-        return basis @ R if shape[0] <= shape[1] else R @ basis.T
+        return basis @ R if shape[0] < shape[1] else R @ basis.T
 
 
 def leading_basis(G: Float[Tensor, "m n"], rank: int) -> Float[Tensor, "side r"]:
@@ -127,7 +129,7 @@ def leading_basis(G: Float[Tensor, "m n"], rank: int) -> Float[Tensor, "side r"]
     in the moments, as with AdamW.
     """
     U, _, Vh = torch.linalg.svd(G.nan_to_num(0.0, 0.0, 0.0), full_matrices=False)
-    return U[:, :rank] if G.shape[0] <= G.shape[1] else Vh[:rank].T
+    return U[:, :rank] if G.shape[0] < G.shape[1] else Vh[:rank].T
 
 
 def _matrix_shape(shape: Shape) -> tuple[int, int]:

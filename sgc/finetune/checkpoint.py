@@ -17,7 +17,7 @@ __all__ = ["CheckpointError", "Snapshot", "StopRequest", "load", "save", "stop_s
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be read."""
+    """A checkpoint that cannot be read or written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,24 @@ class Snapshot:
 
 
 def save(path: Path, snapshot: Snapshot) -> None:
-    """Write beside ``path``, sync, then take its place: the file is always a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write beside ``path``, sync, then take its place: the file is always a whole one.
+
+    Raises:
+        CheckpointError: it could not be written, the disk being full for instance.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        torch.save(vars(snapshot), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(vars(snapshot), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer raises the latter on a full disk
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"the checkpoint {path} could not be written ({error}); the one before it is kept"
+        ) from error
 
 
 def load(path: Path) -> Snapshot | None:

@@ -47,6 +47,7 @@ def compare(
     Raises:
         as :func:`sgc.finetune.run`.
     """
+    store_in(folder).prepare()
     _check_methods(locate(config), methods)
     jobs = [
         config.replace(method=method.spec, lr=method.lr, seed=config.seed + seed)
@@ -84,10 +85,11 @@ def show(
     names = (Path(config["model"]).name, Path(config["data"]).name)
     path = folder / PLOT
     plot_rows(rows, path, title=f"{names[0]} on {names[1]}, {config['steps']} steps")
-    console.print(f"plot: {path}\nresults: {store_in(folder).path}", soft_wrap=True)
+    where = f"plot: {path}\nresults: {store_in(folder).path}"
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
     return path
 
 
 def runs_like(result: Result, *, folder: Path) -> list[Result]:
     """Every run in ``folder`` on the task of ``result``: a new one joins the earlier ones."""
-    return same_task(store_in(folder).load(), result.config["task_id"])
+    return same_task(store_in(folder).load(), result)

@@ -8,7 +8,7 @@ from statistics import fmean
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.data import majority_share
 from sgc.finetune.defaults import FROZEN, resolve_method, short_label
 from sgc.finetune.evaluate import accuracy
@@ -19,7 +19,7 @@ from sgc.finetune.task import load_task, locate
 from sgc.finetune.train import Diverged, Interrupted, train
 from sgc.results import Result, ResultStore
 
-__all__ = ["RunBusyError", "run", "store_in"]
+__all__ = ["KIND", "RunBusyError", "run", "store_in"]
 
 KIND = "finetune"
 
@@ -48,7 +48,8 @@ def run(
         folder: holds ``results.jsonl`` and, while the run goes on, its checkpoint.
         console: for messages and the progress bar.
         title: what the progress bar says; the method by default.
-        save_to: also write the fine-tuned model here (a finished run is then trained again).
+        save_to: also write the fine-tuned model here, a folder that is new or empty (a finished
+            run is then trained again).
 
     Raises:
         RunBusyError: another process has this run in hand.
@@ -58,13 +59,15 @@ def run(
     """
     store = store_in(folder)
     store.prepare()
+    if save_to is not None:
+        _prepare_save(save_to)
     config = locate(config)
     title = title or f"{short_label(config.method, lr=config.lr)}, seed {config.seed}"
     place = folder / "checkpoints" / f"{config.run_id}.pt"
     with _only_one(place.with_suffix(".lock")):
         known = store.find(config.run_id)
         if known is not None and save_to is None:
-            console.print(f"{title}: already in {store.path} (run {config.run_id}), not run again")
+            _say(console, f"{title}: already in {store.path} as {config.run_id}, not run again")
         else:
             done = _carry_out(config, place, console=console, title=title, save_to=save_to)
             if known is None:
@@ -99,11 +102,11 @@ def _carry_out(
         with progress_bar(console, title=title, steps=config.steps) as on_step:
             training = train(model, optimizer, task.train, config, path=place, on_step=on_step)
     except Interrupted as stop:
-        console.print(f"{title}: {stop}; the same command goes on from there")
+        _say(console, f"{title}: {stop}; the same command goes on from there")
         raise
     except Diverged as failure:
         metrics.update(status="diverged", diverged_at_step=failure.step)
-        console.print(f"[yellow]{title}: {failure}; recorded as diverged[/yellow]")
+        _say(console, f"{title}: {failure}; recorded as diverged")
     else:
         with console.status(f"{title}: testing"):
             metrics["test_accuracy"] = accuracy(model, task.test, device=config.device)
@@ -111,7 +114,7 @@ def _carry_out(
         metrics["ms_per_step"] = 1000 * training.seconds_per_step
         if save_to is not None:
             save_model(model, task.tokenizer, save_to)
-            console.print(f"model and tokenizer saved in {save_to}")
+            _say(console, f"model and tokenizer saved in {save_to}")
     states = target_states(optimizer, method, targets)
     metrics.update(
         states=states.moments,
@@ -123,10 +126,24 @@ def _carry_out(
     return Result(
         run_id=config.run_id,
         kind=KIND,
-        config={**config.to_dict(), "task_id": config.task_id},
+        config=config.to_dict(),
         seed=config.seed,
         metrics=metrics,
     )
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _prepare_save(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"no model can be saved in {folder}: {error.strerror}") from error
+    if taken:
+        raise ConfigError(f"{folder} is not empty: give a new folder to save the model in")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
+from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import short_label
 from sgc.results import Result
 
@@ -38,9 +39,9 @@ class Row:
     ms_per_step: float | None
 
 
-def same_task(results: Iterable[Result], task_id: str) -> list[Result]:
-    """Those of ``results`` that differ in method, learning rate and seed at most."""
-    return [r for r in results if r.config.get("task_id") == task_id]
+def same_task(results: Iterable[Result], like: Result) -> list[Result]:
+    """Those of ``results`` that differ from ``like`` in method, learning rate and seed at most."""
+    return [r for r in results if r.kind == like.kind and _task_id(r) == _task_id(like)]
 
 
 def summarise(results: Iterable[Result]) -> list[Row]:
@@ -53,6 +54,13 @@ def summarise(results: Iterable[Result]) -> list[Row]:
         _row(short_label(method, lr=lr), list(runs.values()))
         for (method, lr), runs in groups.items()
     ]
+
+
+def _task_id(result: Result) -> str | None:
+    try:
+        return FinetuneConfig.from_dict(result.config).task_id
+    except (TypeError, ValueError):  # written by another version
+        return None
 
 
 def _row(label: str, results: list[Result]) -> Row:

@@ -16,11 +16,14 @@ def make_table(rows: Sequence[Row], *, highlight: str | None = None) -> Table:
     spread = "± sampling error of the test set" if single else "± standard error over the seeds"
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption=f"{spread}. States and bytes are the target matrices': M and V; all that is kept.",
+        collapse_padding=True,
+        pad_edge=False,
+        caption=f"{spread}. Of the target matrices: states are M and V, bytes are all that is "
+        "kept. ms: of a step.",
         caption_justify="left",
     )
     table.add_column("method", overflow="fold")
-    for name in ("seeds", "test accuracy", "states", "% of full", "bytes", "ms/step"):
+    for name in ("runs", "test accuracy", "states", "% full", "bytes", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row), style="bold" if row.label == highlight else None)
@@ -28,7 +31,7 @@ def make_table(rows: Sequence[Row], *, highlight: str | None = None) -> Table:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    score = f"diverged ({row.diverged} of {row.runs})"
+    score = f"diverged {row.diverged}/{row.runs}"
     if row.accuracy is not None and row.error is not None:
         score = f"{row.accuracy:.3f} ± {row.error:.3f}"
     speed = "–" if row.ms_per_step is None else f"{row.ms_per_step:.0f}"

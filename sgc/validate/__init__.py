@@ -4,6 +4,6 @@
 tries what goes wrong elsewhere, and :func:`run` puts the two together and judges.
 """
 
-from sgc.validate.run import Report, run
+from sgc.validate.report import Report, run
 
 __all__ = ["Report", "run"]

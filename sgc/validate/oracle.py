@@ -1,4 +1,4 @@
-"""The oracle: scikit-learn's orthogonal matching pursuit, in the setting where it can be trusted."""
+"""The oracle: scikit-learn's orthogonal matching pursuit, where it can be trusted."""
 
 import dataclasses
 import time

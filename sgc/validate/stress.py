@@ -71,39 +71,54 @@ def breach(
     Finite values, unused slots marked, no atom twice, statuses that belong to the row, a residual
     that is the residual, and CONVERGED only where the measurements are explained.
     """
+    return (
+        _malformed(result, A.shape[1], batch=y.shape[0], sparsity=sparsity)
+        or _mislabelled(result, y)
+        or _untrue(solver, result, A, y)
+    )
+
+
+def _malformed(result: RecoveryResult, d: int, *, batch: int, sparsity: int) -> str | None:
     support, values = result.support, result.values
-    if tuple(support.shape) != (y.shape[0], sparsity) or values.shape != support.shape:
-        return f"support {tuple(support.shape)} and values {tuple(values.shape)} have wrong shapes"
-    if not torch.isfinite(values).all():
-        return "values are not finite"
-    if support.min() < -1 or support.max() >= A.shape[1]:
-        return f"support leaves [-1, {A.shape[1]})"
-    if (values[support < 0] != 0).any():
-        return "an unused slot holds a value"
+    if not support.shape == values.shape == (batch, sparsity):
+        return f"support {tuple(support.shape)} or values {tuple(values.shape)} have a wrong shape"
     ordered = support.sort(1).values
-    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        return "an atom is used twice"
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    faults = {
+        "values are not finite": ~torch.isfinite(values),
+        f"the support leaves [-1, {d})": (support < -1) | (support >= d),
+        "an unused slot holds a value": (support < 0) & (values != 0),
+        "an atom is used twice": twice,
+    }
+    return next((fault for fault, where in faults.items() if where.any()), None)
 
-    finite = torch.isfinite(y).all(1)
-    norm = torch.linalg.vector_norm(torch.where(finite[:, None], y, 0), dim=1)
-    zero = finite & (norm == 0)
-    if (~finite != (result.status == Status.NON_FINITE)).any():
+
+def _mislabelled(result: RecoveryResult, y: Float[Tensor, "batch k"]) -> str | None:
+    if not torch.equal(result.status == Status.NON_FINITE, ~torch.isfinite(y).all(1)):
         return "NON_FINITE does not mark exactly the rows with NaN or infinity"
-    if (zero != (result.status == Status.ZERO_SIGNAL)).any():
+    if not torch.equal(result.status == Status.ZERO_SIGNAL, (y == 0).all(1)):
         return "ZERO_SIGNAL does not mark exactly the zero rows"
+    return None
 
-    tolerance = _SLACK * rounding_level(A.shape[0], y.dtype) * norm
+
+def _untrue(
+    solver: Solver, result: RecoveryResult, A: Projection, y: Float[Tensor, "batch k"]
+) -> str | None:
+    finite = torch.isfinite(y).all(1)
+    norm = torch.linalg.vector_norm(y, dim=1)
+    rounding = _SLACK * rounding_level(A.shape[0], y.dtype)
     left = torch.linalg.vector_norm(y - A.matvec(result.to_dense(A.shape[1])), dim=1)
-    if ((left - result.residual_norm).abs() > tolerance)[finite].any():
+    right = (left - result.residual_norm).abs() <= rounding * norm  # false for NaN
+    if not right[finite].all():
         return "residual_norm is not the norm of y − A x"
-    allowed = torch.maximum(tolerance, (solver.tolerance or 0.0) * norm)
-    if ((result.status == Status.CONVERGED) & (left > allowed)).any():
+    allowed = max(rounding, getattr(solver, "tolerance", None) or 0.0)
+    if ((result.status == Status.CONVERGED) & (left > allowed * norm)).any():
         return "CONVERGED, but y − A x is not small"
     return None
 
 
 def _over_iteration(subject: StressSubject) -> str | None:
-    """s twice the truth."""
+    """Sparsity asked for is twice the truth."""
     problem, s = subject.problem, 2 * subject.problem.sparsity
     result = subject.solver.solve(problem.A, problem.y, sparsity=s)
     wrong = breach(subject.solver, result, problem.A, problem.y, sparsity=s)

@@ -1,11 +1,17 @@
 """``sgc finetune`` and ``sgc compare`` from the outside."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from typer.testing import CliRunner, Result
 
 from sgc.cli import app
@@ -61,7 +67,11 @@ def test_another_setting_is_another_run(sgc, tmp_path: Path) -> None:
         assert sgc("finetune", "--compressor", "adamw", "--lr", lr).exit_code == 0
     first, second = results(tmp_path)
     assert first.run_id != second.run_id
-    assert first.config["task_id"] == second.config["task_id"]
+    # One task: the table of the second run shows the first as well.
+    shown = sgc("finetune", "--compressor", "frozen").output
+    assert "adamw:lr=0.001" in shown
+    assert "adamw:lr=0.002" in shown
+    assert "adamw" not in sgc("finetune", "--compressor", "frozen", "--steps", 5).output
 
 
 def test_changed_data_are_another_run(sgc, tmp_path: Path, tiny_csv: Path) -> None:
@@ -75,16 +85,30 @@ def test_changed_data_are_another_run(sgc, tmp_path: Path, tiny_csv: Path) -> No
 
 
 def test_compare_takes_every_method_and_the_same_start(sgc, tmp_path: Path) -> None:
-    done = sgc("compare", *METHODS, "--seeds", 2)
+    done = sgc("compare", *METHODS, "--seeds", 1)
     assert done.exit_code == 0, done.output
     found = results(tmp_path)
-    assert len(found) == 2 * len(METHODS)
+    assert len(found) == len(METHODS)
     by_method = {r.config["method"].partition(":")[0]: r.metrics for r in found}
     assert by_method["frozen"]["states"] == by_method["sign-sgd"]["states"] == 0
     assert by_method["adamw"]["states"] == 2 * 2 * 32 * 32
     assert by_method["adamw"]["states_percent"] == 100
-    assert "16/16" in done.output
+    assert "8/8" in done.output
+    assert "sampling error" in done.output
+
+
+def test_compare_goes_on_and_averages(sgc, tmp_path: Path) -> None:
+    assert sgc("compare", "frozen", "--seeds", 1).exit_code == 0
+    done = sgc("compare", "frozen", "adamw", "--seeds", 2)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("not run again") == 1
     assert "standard error over the seeds" in done.output
+    scores = [
+        r.metrics["test_accuracy"] for r in results(tmp_path) if r.config["method"] == "adamw"
+    ]
+    first, second = scores
+    shown = f"{(first + second) / 2:.3f} ± {abs(first - second) / 2:.3f}"
+    assert shown in done.output
 
 
 def test_compare_refuses_what_does_not_fit_before_any_training(sgc, tmp_path: Path) -> None:
@@ -108,14 +132,44 @@ def test_a_saved_model_gives_the_same_answers(sgc, tmp_path: Path, tiny_model: P
     saved = tmp_path / "saved"
     done = sgc("finetune", "--compressor", "adamw", "--pooling", "model", "--save-model", saved)
     assert done.exit_code == 0, done.output
-    model = AutoModelForSequenceClassification.from_pretrained(saved)
+    with torch.random.fork_rng():  # transformers draws a head even where it loads one
+        model = AutoModelForSequenceClassification.from_pretrained(saved)
+        start = AutoModelForSequenceClassification.from_pretrained(tiny_model)
     assert model.config.id2label == {0: "fresh", 1: "rotten"}
     assert AutoTokenizer.from_pretrained(saved)("good").input_ids
-    before = AutoModelForSequenceClassification.from_pretrained(tiny_model).state_dict()
+    before = start.state_dict()
     changed = {n for n, p in model.state_dict().items() if not torch.equal(p, before[n])}
     body = {n for n in changed if ".pooler." not in n and not n.startswith("classifier")}
     layer = "bert.encoder.layer.0.attention.self"
     assert body == {f"{layer}.query.weight", f"{layer}.value.weight"}
+
+
+def test_a_folder_with_something_in_it_takes_no_model(sgc, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    done = sgc("finetune", "--compressor", "adamw", "--save-model", tmp_path / "mine")
+    assert done.exit_code == 2
+    assert "not empty" in done.output
+
+
+def test_llama_directories_work(sgc, tmp_path: Path, tiny_model: Path) -> None:
+    folder = tmp_path / "llama"
+    shutil.copytree(tiny_model, folder)
+    config = LlamaConfig(
+        vocab_size=15,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
+    with torch.random.fork_rng():
+        LlamaForCausalLM(config).save_pretrained(folder)
+    done = sgc("finetune", "--compressor", "galore:rank=2", "--model", folder)
+    assert done.exit_code == 0, done.output
+    (result,) = results(tmp_path)
+    assert result.metrics["target_matrices"] == 2
+    assert result.metrics["states_full"] == 2 * (32 * 32 + 16 * 32)  # v_proj has one head of two
 
 
 def test_a_saved_mean_pooling_model_goes_on(sgc, tmp_path: Path) -> None:

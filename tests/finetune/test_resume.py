@@ -99,15 +99,21 @@ def test_two_processes_do_not_share_a_run(config, tmp_path: Path) -> None:
 
 
 def test_nobody_elses_random_numbers_change(config, tmp_path: Path) -> None:
-    torch.manual_seed(7)
-    before = torch.random.get_rng_state()
-    first = run(config("mesgc"), folder=tmp_path / "a", console=QUIET)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(8)
-    second = run(config("mesgc"), folder=tmp_path / "b", console=QUIET)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        before = torch.random.get_rng_state()
+        first = run(config("mesgc"), folder=tmp_path / "a", console=QUIET)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        torch.manual_seed(8)
+        second = run(config("mesgc"), folder=tmp_path / "b", console=QUIET)
     assert first.metrics["train_loss"] == second.metrics["train_loss"]
     third = run(config("mesgc", seed=1), folder=tmp_path / "b", console=QUIET)
     assert third.metrics["train_loss"] != first.metrics["train_loss"]
+
+
+def test_bfloat16_trains(config, tmp_path: Path) -> None:
+    result = run(config("mesgc", dtype="bfloat16"), folder=tmp_path, console=QUIET)
+    assert result.metrics["status"] == "finished"
 
 
 def test_a_divergence_is_recorded_as_one(config, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sgc.specs import Spec
 from sgc.validate.agreement import COEFFICIENT_LIMITS, Agreement, Case, Size, measure
 from sgc.validate.stress import CHECKS, StressSubject
 
-__all__ = ["QUICK_SIZES", "SIZES", "Report", "reproduces_omp", "run"]
+__all__ = ["QUICK_SIZES", "SIZES", "Report", "reproduces_omp", "run", "runs_on_cpu"]
 
 #: Two comfortable sizes for orthogonal matching pursuit, then the paper's two, which are thin.
 SIZES = (Size(256, 128, 4), Size(1024, 256, 8), Size(2048, 217, 31), Size(4096, 56, 8))
@@ -32,6 +32,12 @@ def reproduces_omp(solver: Solver) -> bool:
     return getattr(solver, "oracle", None) == "omp"
 
 
+def runs_on_cpu(solver: Solver) -> bool:
+    """Whether a solver takes CPU tensors; one that declares no devices takes all."""
+    devices: frozenset[str] = getattr(solver, "devices", frozenset())
+    return not devices or "cpu" in devices
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What a validation found.
@@ -41,6 +47,7 @@ class Report:
         stress: ``solver → check → reason``, the reason None where the rule holds.
         unavailable: ``solver → why it cannot run here``.
         failures: one sentence for everything that must not be; empty means passed.
+        oracle_microseconds: time of one signal by size and law.
         config: what was asked, as JSON values.
     """
 
@@ -122,7 +129,12 @@ def run(
             for name, solver in usable.items():
                 progress(done / total, f"{name}, {size}, {law}")
                 for dtype in COEFFICIENT_LIMITS:
-                    rows += _measured(name, solver, case, dtype, 1 if quick else 3, failures)
+                    try:
+                        row = measure(name, solver, case, dtype=dtype, repeats=1 if quick else 3)
+                    except Exception as error:  # a plug-in may raise anything; the others go on
+                        failures.append(f"{name} ({dtype}, size {size}, {law}): {_raised(error)}")
+                        continue
+                    rows.append(row)
                 done += 1
     for row in rows:
         if reproduces_omp(usable[row.solver]):
@@ -169,27 +181,11 @@ def _create(specs: Sequence[str]) -> tuple[dict[str, Solver], dict[str, str]]:
         except MissingDependencyError as error:
             unavailable[spec.format()] = str(error)
             continue
-        devices = getattr(solver, "devices", frozenset())
-        if devices and "cpu" not in devices:
-            unavailable[spec.format()] = f"runs on {', '.join(sorted(devices))}, this is the CPU"
-        else:
+        if runs_on_cpu(solver):
             usable[spec.format()] = solver
+        else:
+            unavailable[spec.format()] = f"runs on {', '.join(sorted(solver.devices))}, not the CPU"
     return usable, unavailable
-
-
-def _measured(
-    name: str,
-    solver: Solver,
-    case: Case,
-    dtype: torch.dtype,
-    repeats: int,
-    failures: list[str],
-) -> list[Agreement]:
-    try:
-        return [measure(name, solver, case, dtype=dtype, repeats=repeats)]
-    except Exception as error:  # a plug-in may raise anything; the others are still to be measured
-        failures.append(f"{name} (size {case.size}, {case.law}): {_raised(error)}")
-        return []
 
 
 def _stressed(
@@ -208,7 +204,7 @@ def _stressed(
         for check, holds in CHECKS.items():
             try:
                 reason = holds(subject())
-            except Exception as error:  # as above
+            except Exception as error:  # as in run()
                 reason = _raised(error)
             if reason is not None:
                 failures.append(f"{name}, {check} ({dtype}): {reason}")
