@@ -158,7 +158,7 @@ class DenseOperator(BaseProjection):
 
 
 def as_projection(operator: "Projection | Float[Tensor, 'k d']") -> Projection:
-    """Return ``operator`` as a projection; a plain ``(k, d)`` tensor becomes a :class:`DenseOperator`.
+    """Return ``operator`` as a projection; a ``(k, d)`` tensor becomes a :class:`DenseOperator`.
 
     Raises:
         TypeError: neither a tensor nor something with the projection protocol.

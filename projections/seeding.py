@@ -9,8 +9,9 @@ def stream(seed: int, *purpose: object) -> np.random.Generator:
     """Return the random generator of ``(seed, *purpose)``.
 
     The purpose (an ensemble's name, for instance) is hashed together with the seed: otherwise data
-    drawn elsewhere with the same integer seed could *be* the first row of A. Philox is counter-based
-    and draws on the CPU, so the numbers are the same for every device, dtype and world size.
+    drawn elsewhere with the same integer seed could *be* the first row of A. Philox is
+    counter-based and draws on the CPU, so the numbers are the same for every device, dtype and
+    world size.
 
     Args:
         seed: any Python integer.

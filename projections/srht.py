@@ -46,10 +46,7 @@ def fast_walsh_hadamard(x: Float[Tensor, "*batch p"]) -> Float[Tensor, "*batch p
     while done < p:
         factor = min(_RADIX, p // done)
         small = _hadamard(factor, x.device, x.dtype)  # symmetric
-        if done == 1:
-            x = x.reshape(-1, factor) @ small
-        else:
-            x = small @ x.reshape(-1, factor, done)
+        x = x.reshape(-1, factor) @ small if done == 1 else small @ x.reshape(-1, factor, done)
         done *= factor
     return x.reshape(*batch, p)
 

@@ -60,6 +60,8 @@ class Solver(abc.ABC):
     accelerator_tile_numel: ClassVar[int] = 2**27
     #: Whose answer the solver reproduces ("omp": orthogonal matching pursuit's), None for nobody's.
     oracle: ClassVar[str | None] = None
+    #: Dtypes of A that the solver computes in.
+    dtypes: ClassVar[frozenset[torch.dtype]] = frozenset({torch.float32, torch.float64})
     #: Device types the solver runs on; empty means every one.
     devices: ClassVar[frozenset[str]] = frozenset()
 
@@ -168,8 +170,11 @@ class Solver(abc.ABC):
 
     def _prepare_anew(self, A: Any, version: int) -> _Prepared:
         operator = as_projection(A.float() if isinstance(A, Tensor) and A.dtype in _HALF else A)
-        if operator.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"solvers compute in float32 or float64, but A is {operator.dtype}")
+        if operator.dtype not in self.dtypes:
+            raise TypeError(
+                f"{type(self).__name__} computes in {' or '.join(map(str, self.dtypes))}, "
+                f"but A is {operator.dtype}"
+            )
         if self.devices and operator.device.type not in self.devices:
             raise ValueError(
                 f"{type(self).__name__} runs on {', '.join(sorted(self.devices))}, "

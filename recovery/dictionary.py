@@ -73,7 +73,7 @@ class Dictionary:
         return self.correlate(self.atoms(torch.arange(self.shape[1], device=self.operator.device)))
 
     def spectral_norm_squared(self) -> float:
-        """``‖Φ‖₂²`` of the unit-norm dictionary Φ: largest eigenvalue of the k×k matrix ``Φ Φᵀ``."""
+        """``‖Φ‖₂²`` of the unit-norm atoms Φ: largest eigenvalue of the k×k matrix ``Φ Φᵀ``."""
         k = self.shape[0]
         unit = torch.eye(k, device=self.operator.device, dtype=self.operator.dtype)
         rows = self.correlate(unit)

@@ -21,7 +21,8 @@ class IHT(Solver):
     ``x ← H_s(x + μ Φᵀ(y − Φ x))`` with ``H_s`` keeping the s largest magnitudes and the safe step
     ``μ = 0.99/‖Φ‖₂²``: the residual never grows, whatever the scale of A. (The step μ = 1 of the
     original needs ``‖Φ‖₂ < 1``, which a matrix with unit columns and k < d never has.) The price of
-    safety is speed and a smaller exact-recovery region than :class:`recovery.niht.NIHT` has.
+    safety is speed and a smaller exact-recovery region than :class:`recovery.niht.NIHT` has: when k
+    is a small part of d, ``‖Φ‖₂² ≈ d/k`` is large, the step tiny, and little is recovered.
     The values are re-fitted by least squares on the final support.
 
     Args:
@@ -92,7 +93,7 @@ class Iterate:
     residual: Float[Tensor, "batch k"]
 
     def where(self, rows: Bool[Tensor, " batch"], other: "Iterate") -> "Iterate":
-        """This iterate in the given rows, the other one elsewhere."""
+        """Take self in the given rows and the other iterate elsewhere."""
         return Iterate(
             torch.where(rows[:, None], self.support, other.support),
             torch.where(rows[:, None], self.values, other.values),

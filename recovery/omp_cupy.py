@@ -27,6 +27,7 @@ class CupyOMP(OMP):
     """
 
     devices = frozenset({"cuda"})
+    dtypes = frozenset({torch.float32})
 
     def __init__(self, *, tolerance: float | None = None) -> None:
         super().__init__(tolerance=tolerance)
@@ -40,8 +41,6 @@ class CupyOMP(OMP):
         taken: Int[Tensor, "batch i"],
     ) -> Int[Tensor, " batch"]:
         score = dictionary.correlate(residual)
-        if score.dtype != torch.float32:
-            raise TypeError(f"omp-cupy computes in float32, but A is {score.dtype}; use 'omp'")
         taken = taken.contiguous()
         best = torch.empty(score.shape[0], dtype=torch.int64, device=score.device)
         if best.numel():

@@ -84,7 +84,8 @@ class InverseCholeskyOMP(Solver):
                 c = directions[row, :i, best]
             spread = (c[:, None] @ inverse[:, :i, :i].mT)[:, 0]  # F c
             rest = atom - (spread[:, None] @ atoms[:, :i])[:, 0]
-            length = torch.linalg.vector_norm(rest, dim=1)  # 1/γ, without the cancellation of 1−‖c‖²
+            # 1/γ, without the cancellation of 1 − ‖c‖².
+            length = torch.linalg.vector_norm(rest, dim=1)
 
             dependent = active & (length <= rounding)
             status = status.masked_fill(dependent, Status.DEPENDENT_ATOMS)

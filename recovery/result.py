@@ -74,6 +74,6 @@ class RecoveryResult:
         return dense.scatter_add_(1, self.support.clamp(min=0), self.values)
 
     def counts(self) -> dict[str, int]:
-        """How many signals ended in each status, by name; statuses that did not occur are left out."""
+        """How many signals ended in each status, by name; those that did not occur are left out."""
         tally = torch.bincount(self.status, minlength=len(Status)).tolist()
         return {Status(code).name: n for code, n in enumerate(tally) if n}

@@ -19,7 +19,15 @@ import sgc
 
 __all__ = ["Result", "ResultStore", "ResultStoreError", "environment"]
 
-_PACKAGES = ("torch", "transformers", "numpy", "cupy-cuda13x", "cupy-cuda12x")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "transformers",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+)
 
 
 class ResultStoreError(RuntimeError):
@@ -27,11 +35,16 @@ class ResultStoreError(RuntimeError):
 
 
 def environment() -> dict[str, Any]:
-    """Versions, hardware and the git revision of the working directory (None outside of one)."""
+    """Versions, hardware and the git revision of this code.
+
+    A copy of the code without its repository takes the revision from ``SGC_REVISION``; None where
+    that is not set either.
+    """
     cuda = torch.cuda.is_available()
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
         "sgc": sgc.__version__,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "cpu_threads": torch.get_num_threads(),
@@ -48,12 +61,29 @@ def _version(package: str) -> str | None:
 
 
 def _git_revision() -> str | None:
+    root = Path(sgc.__file__).parents[1]
+    told = os.environ.get("SGC_REVISION")
+    if (
+        told or not (root / ".git").exists()
+    ):  # an installed package: the folder is nobody's checkout
+        return told
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True, cwd=root
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _now() -> str:

@@ -5,11 +5,14 @@ import torch
 
 import sgc
 
+# Its entry points must not be on the path of the other tests.
+collect_ignore = ["example_plugin"]
+
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def makeable(kind: str) -> list:
-    """Every registered name of a kind; those that need something absent are skipped with a reason."""
+    """Every registered name of a kind; what needs something absent is skipped with a reason."""
     params = []
     for name in sgc.available(kind):
         try:

@@ -178,7 +178,7 @@ def test_state_is_what_the_report_says(name):
     w.grad = normal(24, 16)
     optimizer.step()
     report = sgc.state_report(optimizer)
-    alive = [t for t in optimizer.state[w].values()]
+    alive = list(optimizer.state[w].values())
     assert report.state_bytes == sum(t.numel() * t.element_size() for t in alive)
     moments = optimizer.state[w]["exp_avg"].numel() + optimizer.state[w]["exp_avg_sq"].numel()
     assert report.moments == moments
@@ -252,10 +252,10 @@ def test_no_compression_is_algorithm_1(decode, eps):
     identity = sgc.create(
         "compressor", "sgc", sparsity=384, kappa=1, projection="identity", decode=decode
     )
-    w = run(
-        compressed(identity, eps=eps), dtype=torch.float64, gradient=lambda t: gradients[t]
+    w = run(compressed(identity, eps=eps), dtype=torch.float64, gradient=lambda t: gradients[t])
+    expected = adamw_eps_under_root(
+        gradients, normal(24, 16, dtype=torch.float32).double(), eps=eps
     )
-    expected = adamw_eps_under_root(gradients, normal(24, 16, dtype=torch.float32).double(), eps=eps)
     torch.testing.assert_close(w, expected, rtol=1e-12, atol=1e-13)
 
 
@@ -275,13 +275,19 @@ def test_full_rank_cesgc_is_mesgc_in_a_rotated_basis(residual):
     sketch = {"sparsity": 16, "chunks": 4, "kappa": 5, "residual": residual}
     cesgc = sgc.create("compressor", "cesgc", rank=16, refresh_every=1000, **sketch)
     w = run(
-        compressed(cesgc), steps=20, shape=(16, 24), dtype=torch.float64,
+        compressed(cesgc),
+        steps=20,
+        shape=(16, 24),
+        dtype=torch.float64,
         gradient=lambda t: gradients[t],
     )
     basis = torch.linalg.svd(gradients[0])[0]
     rotated = run(
-        compressed(sgc.create("compressor", "mesgc", **sketch)), steps=20, shape=(16, 24),
-        dtype=torch.float64, gradient=lambda t: basis.T @ gradients[t],
+        compressed(sgc.create("compressor", "mesgc", **sketch)),
+        steps=20,
+        shape=(16, 24),
+        dtype=torch.float64,
+        gradient=lambda t: basis.T @ gradients[t],
     )
     start = normal(16, 24).double()
     torch.testing.assert_close(w - start, basis @ (rotated - start), rtol=1e-6, atol=1e-9)
@@ -291,12 +297,18 @@ def test_full_rank_galore_is_adamw_in_a_rotated_basis():
     gradients = [normal(16, 24, seed=t + 1, dtype=torch.float64) for t in range(20)]
     galore = sgc.create("compressor", "galore", rank=16, refresh_every=1000)
     w = run(
-        compressed(galore), steps=20, shape=(16, 24), dtype=torch.float64,
+        compressed(galore),
+        steps=20,
+        shape=(16, 24),
+        dtype=torch.float64,
         gradient=lambda t: gradients[t],
     )
     basis = torch.linalg.svd(gradients[0])[0]
     rotated = run(
-        compressed(None), steps=20, shape=(16, 24), dtype=torch.float64,
+        compressed(None),
+        steps=20,
+        shape=(16, 24),
+        dtype=torch.float64,
         gradient=lambda t: basis.T @ gradients[t],
     )
     start = normal(16, 24).double()
@@ -309,9 +321,7 @@ def test_the_first_step_of_mesgc_by_hand():
     mesgc = sgc.create(
         "compressor", "mesgc", sparsity=8, chunks=4, kappa=20, chunker="contiguous", alpha=2.0
     )
-    w = run(
-        compressed(mesgc, lr=0.1), steps=1, dtype=torch.float64, gradient=lambda t: gradient
-    )
+    w = run(compressed(mesgc, lr=0.1), steps=1, dtype=torch.float64, gradient=lambda t: gradient)
     moved = (normal(24, 16).double() - w).view(4, -1)
     expected = torch.zeros_like(moved)
     for row, chunk in zip(expected, gradient.view(4, -1), strict=True):
@@ -326,8 +336,10 @@ def test_residual_by_hand():
     options = {"sparsity": 8, "chunks": 4, "kappa": 20}
     runs = [
         run(
-            compressed(sgc.create("compressor", "mesgc", residual=rho, **options)), steps=1,
-            dtype=torch.float64, gradient=lambda t: gradient,
+            compressed(sgc.create("compressor", "mesgc", residual=rho, **options)),
+            steps=1,
+            dtype=torch.float64,
+            gradient=lambda t: gradient,
         )
         for rho in (0.0, 0.5)
     ]
@@ -342,8 +354,10 @@ def test_residual_of_a_subspace_is_what_it_does_not_see():
     gradient = normal(24, 16, dtype=torch.float64)
     runs = [
         run(
-            compressed(sgc.create("compressor", "galore", rank=3, residual=rho)), steps=1,
-            dtype=torch.float64, gradient=lambda t: gradient,
+            compressed(sgc.create("compressor", "galore", rank=3, residual=rho)),
+            steps=1,
+            dtype=torch.float64,
+            gradient=lambda t: gradient,
         )
         for rho in (0.0, 0.5)
     ]

@@ -62,6 +62,7 @@ def test_exact_recovery(name, solver, device, projection, law):
         law=law,
         projection=projection,
         device=device,
+        dtype=torch.float32,
     )
     result = solver.solve(problem.A, problem.y, sparsity=3)
     assert_recovered(result, problem)
@@ -73,9 +74,11 @@ def test_exact_recovery(name, solver, device, projection, law):
 
 @every_solver
 def test_float64_is_recovered_to_float64(name, solver, device):
-    if "cuda" in solver.devices:
-        pytest.skip("float32 only")
     problem = easy(device, dtype=torch.float64)
+    if torch.float64 not in solver.dtypes:
+        with pytest.raises(TypeError, match="float64"):
+            solver.solve(problem.A, problem.y, sparsity=3)
+        return
     assert_recovered(solver.solve(problem.A, problem.y, sparsity=3), problem, rtol=1e-10)
 
 
@@ -174,9 +177,7 @@ def test_columns_of_any_length_compete_fairly(name, solver, device):
     problem = easy(device)
     lengths = torch.linspace(0.01, 100, 160, device=device)
     result = solver.solve(problem.A.to_dense() * lengths, problem.y, sparsity=3)
-    torch.testing.assert_close(
-        result.to_dense(160) * lengths, problem.x(), rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(result.to_dense(160) * lengths, problem.x(), rtol=1e-3, atol=1e-4)
 
 
 @every_solver

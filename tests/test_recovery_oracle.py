@@ -53,7 +53,13 @@ def test_same_choices_as_scikit_learn_on_noise(name, options):
 @every_omp
 def test_stops_at_a_tolerance(name, options):
     problem = sparse_problem(
-        d=256, k=128, sparsity=4, signals=10, law="power-law", projection="gaussian", dtype=torch.float64
+        d=256,
+        k=128,
+        sparsity=4,
+        signals=10,
+        law="power-law",
+        projection="gaussian",
+        dtype=torch.float64,
     )
     loose = sgc.create("recovery", name, tolerance=0.9, **options)
     result = loose.solve(problem.A, problem.y, sparsity=4)
@@ -86,7 +92,13 @@ def test_argmax_excluding(d):
 def test_cosamp_is_exact_where_k_is_ample():
     """δ_4s ≤ 0.1 cannot be checked, but k = 40 s is far inside every bound known in practice."""
     problem = sparse_problem(
-        d=512, k=320, sparsity=8, signals=30, law="signs", projection="gaussian", dtype=torch.float64
+        d=512,
+        k=320,
+        sparsity=8,
+        signals=30,
+        law="signs",
+        projection="gaussian",
+        dtype=torch.float64,
     )
     result = sgc.create("recovery", "cosamp").solve(problem.A, problem.y, sparsity=8)
     assert (result.status == Status.CONVERGED).all()

@@ -5,7 +5,6 @@ import functools
 import itertools
 import json
 import os
-import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -143,7 +142,7 @@ def run(
         step = functools.partial(_step, progress, str(size), itertools.count(1), total)
         rows += _measure(size, solvers, repeats=repeats, seed=seed, progress=step)
     targets = [target for row in rows if row.name == SUBJECT for target in _targets(row)]
-    here = {**environment(), "cpu": _cpu_name(), "cpu_threads": 1}
+    here = {**environment(), "cpu_threads": 1}
     return BenchReport(tuple(rows), tuple(targets), repeats, seed, here)
 
 
@@ -228,12 +227,3 @@ def _targets(row: BenchRow) -> list[Target]:
             speedup >= wanted,
         ),
     ]
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -36,9 +36,11 @@ def compare(
     steps: options.Steps = 560,
     batch_size: options.BatchSize = 16,
     max_length: options.MaxLength = 48,
+    group_by_length: options.GroupByLength = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     out: options.Out = options.OUT,
+    beside: options.Beside = None,
 ) -> None:
     """Fine-tune with several methods and seeds, and print one table with mean ± s.e.
 
@@ -61,8 +63,9 @@ def compare(
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,
+            group_by_length=group_by_length,
             seed=seed,
             device=device,
         )
         results = comparison.compare(config, chosen, seeds=seeds, folder=out, console=console)
-        comparison.show(results, folder=out, console=console)
+        comparison.show(results, folder=out, console=console, beside=beside)

@@ -64,9 +64,11 @@ def finetune(
     steps: options.Steps = 560,
     batch_size: options.BatchSize = 16,
     max_length: options.MaxLength = 48,
+    group_by_length: options.GroupByLength = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     out: options.Out = options.OUT,
+    beside: options.Beside = None,
     save_model: Annotated[
         Path | None,
         typer.Option(file_okay=False, help="Also save the fine-tuned model and tokenizer here."),
@@ -102,9 +104,11 @@ def finetune(
             steps=steps,
             batch_size=batch_size,
             max_length=max_length,
+            group_by_length=group_by_length,
             seed=seed,
             device=device,
         )
         result = run(config, folder=out, console=console, save_to=save_model)
         label = short_label(method.spec, lr=method.lr)
-        show(runs_like(result, folder=out), folder=out, console=console, highlight=label)
+        runs = runs_like(result, folder=out)
+        show(runs, folder=out, console=console, highlight=label, beside=beside)

@@ -26,8 +26,8 @@ class Compressor(abc.ABC):
 
     #: True: the update is AdamW's own, so the optimizer hands the parameter to torch's AdamW.
     native: ClassVar[bool] = False
-    #: ρ: where g says nothing, the update is ``ρ·G/rms(G)``; 0 is the paper (DESIGN: dense gradients
-    #: are free, throwing them away is what costs accuracy).
+    #: ρ: where g says nothing, the update is ``ρ·G/rms(G)``; 0 is the paper. The dense gradient is
+    #: there anyway, and throwing it away is what costs accuracy.
     residual: float = 0.0
 
     @abc.abstractmethod

@@ -1,6 +1,7 @@
 """Several methods and seeds on one task."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from sgc.finetune.summary import same_task, summarise
 from sgc.finetune.table import make_table
 from sgc.finetune.targets import target_parameters
 from sgc.finetune.task import load_task, locate
-from sgc.results import Result
+from sgc.results import Result, ResultStore
 
 __all__ = ["DEFAULT_METHODS", "compare", "runs_like", "show"]
 
@@ -76,10 +77,27 @@ def _check_methods(config: FinetuneConfig, methods: Sequence[Method]) -> None:
 
 
 def show(
-    results: Sequence[Result], *, folder: Path, console: Console, highlight: str | None = None
+    results: Sequence[Result],
+    *,
+    folder: Path,
+    console: Console,
+    highlight: str | None = None,
+    beside: Path | None = None,
 ) -> Path:
-    """Print the table of ``results`` and draw it; returns the path of the picture."""
+    """Print the table of ``results`` and draw it; returns the path of the picture.
+
+    Args:
+        results: at least one.
+        folder: where the picture goes.
+        console: where the table goes.
+        highlight: label of the row that stands out.
+        beside: a results file whose fine-tuning runs are shown too, marked as earlier ones, also
+            where they are of another task.
+    """
     rows = summarise(results)
+    if beside is not None:
+        earlier = [r for r in ResultStore(beside).load() if r.kind == results[-1].kind]
+        rows += [replace(row, earlier=True) for row in summarise(earlier)]
     console.print(make_table(rows, highlight=highlight))
     config = results[-1].config
     names = (Path(config["model"]).name, Path(config["data"]).name)

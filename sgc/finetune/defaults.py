@@ -22,7 +22,7 @@ _SKETCH: dict[str, Value] = {"chunks": 16, "sparsity": 48, "kappa": 8, "chunker"
 _OPTIONS: dict[str, dict[str, Value]] = {
     "sgc": {"sparsity": 48, "kappa": 8},
     "mesgc": _SKETCH,
-    "cesgc": {"rank": 8, **_SKETCH},
+    "cesgc": {"rank": 4, **_SKETCH},
     "galore": {"rank": 1},
 }
 _LR = {ADAMW: 3e-4, "sgc": 1e-2, "mesgc": 1e-2, "cesgc": 1e-2, "galore": 1e-2, "sign-sgd": 3e-4}

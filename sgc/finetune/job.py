@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 
+import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
@@ -17,6 +18,8 @@ from sgc.finetune.optimizer import make_optimizer, target_states
 from sgc.finetune.progress import progress_bar
 from sgc.finetune.task import load_task, locate
 from sgc.finetune.train import Diverged, Interrupted, train
+from sgc.optimizer import CompressedAdamW
+from sgc.report import peak_scratch
 from sgc.results import Result, ResultStore
 
 __all__ = ["KIND", "RunBusyError", "run", "store_in"]
@@ -116,6 +119,7 @@ def _carry_out(
             save_model(model, task.tokenizer, save_to)
             _say(console, f"model and tokenizer saved in {save_to}")
     states = target_states(optimizer, method, targets)
+    metrics["scratch_bytes"] = _scratch(optimizer, config.device)
     metrics.update(
         states=states.moments,
         states_full=states.full_moments,
@@ -144,6 +148,14 @@ def _prepare_save(folder: Path) -> None:
         raise ConfigError(f"no model can be saved in {folder}: {error.strerror}") from error
     if taken:
         raise ConfigError(f"{folder} is not empty: give a new folder to save the model in")
+
+
+def _scratch(optimizer: CompressedAdamW, device: str) -> int:
+    """Peak of a step's temporaries, measured by one more step when nothing depends on it."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = torch.ones_like(p)
+    return peak_scratch(optimizer.step, device)
 
 
 @contextmanager

@@ -32,10 +32,11 @@ def plot_rows(rows: Sequence[Row], path: Path, *, title: str) -> None:
             score,
             yerr=error,
             fmt=_MARKERS[i % len(_MARKERS)],
-            color=_COLOURS[i % len(_COLOURS)],
+            color="0.55" if row.earlier else _COLOURS[i % len(_COLOURS)],
+            markerfacecolor="none" if row.earlier else None,
             markersize=8,
             capsize=3,
-            label=row.label,
+            label=f"{row.label} (earlier)" if row.earlier else row.label,
         )
         if row.label == "adamw":
             axes.axhline(score, color="0.5", linestyle=":", linewidth=1, zorder=0)

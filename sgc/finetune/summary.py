@@ -26,6 +26,7 @@ class Row:
         percent: ``states`` in per cent of plain AdamW's.
         bytes: all that the optimizer keeps for the targets, A and the subspaces included.
         ms_per_step: median over a run's steps, then over the seeds.
+        earlier: read from another results file, to be shown beside today's.
     """
 
     label: str
@@ -37,6 +38,7 @@ class Row:
     percent: float
     bytes: int
     ms_per_step: float | None
+    earlier: bool = False
 
 
 def same_task(results: Iterable[Result], like: Result) -> list[Result]:

@@ -26,7 +26,8 @@ def make_table(rows: Sequence[Row], *, highlight: str | None = None) -> Table:
     for name in ("runs", "test accuracy", "states", "% full", "bytes", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row), style="bold" if row.label == highlight else None)
+        style = "dim" if row.earlier else "bold" if row.label == highlight else None
+        table.add_row(*_cells(row), style=style)
     return table
 
 
@@ -36,4 +37,5 @@ def _cells(row: Row) -> tuple[str, ...]:
         score = f"{row.accuracy:.3f} ± {row.error:.3f}"
     speed = "–" if row.ms_per_step is None else f"{row.ms_per_step:.0f}"
     counts = (f"{row.states:,}", f"{row.percent:.3g}", f"{row.bytes:,}")
-    return (row.label, str(row.runs), score, *counts, speed)
+    label = f"{row.label} (earlier)" if row.earlier else row.label
+    return (label, str(row.runs), score, *counts, speed)

@@ -85,7 +85,12 @@ def train(
     scheduler = LambdaLR(
         optimizer, partial(linear_schedule, steps=config.steps, warmup=config.warmup)
     )
-    order = Order(tokens, batch_size=config.batch_size, seed=config.seed)
+    order = Order(
+        tokens,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        group_by_length=config.group_by_length,
+    )
     losses, durations = _restore(path, trained, optimizer, scheduler)
     look_every = 1 if device.type == "cpu" else _STEPS_BETWEEN_LOOKS
     pending: list[Tensor] = []
