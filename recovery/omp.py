@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recovery.base import Recovered, Solver, Status, rounding_level
@@ -45,9 +45,11 @@ class OMP(Solver):
         residual = y.clone()
         status = torch.full((batch,), int(Status.SPARSITY_REACHED), device=y.device)
         active = torch.ones(batch, dtype=torch.bool, device=y.device)
+        correlation = None
 
         for i in range(steps):
-            best = self.select(dictionary, residual, support[:, :i].clamp(min=0))
+            correlation = dictionary.correlate(residual, out=correlation)
+            best = self.select(correlation, support[:, :i].clamp(min=0))
             atom = dictionary.atoms(best[:, None])
             overlap, rest, length = _orthogonalise(atom, basis[:, :i])
 
@@ -81,10 +83,10 @@ class OMP(Solver):
         return Recovered(support, values, residual, iterations, status)
 
     def select(
-        self, dictionary: Dictionary, residual: Float[Tensor, "batch k"], taken: Tensor
-    ) -> Tensor:
-        """The best atom of each row: largest correlation among those not taken."""
-        return argmax_excluding(dictionary.correlate(residual), taken)
+        self, correlation: Float[Tensor, "batch d"], taken: Int[Tensor, "batch i"]
+    ) -> Int[Tensor, " batch"]:
+        """The best atom of each row: largest magnitude among those not taken. May overwrite."""
+        return argmax_excluding(correlation, taken)
 
 
 def _orthogonalise(

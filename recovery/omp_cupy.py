@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recovery.dictionary import Dictionary
 from recovery.omp import OMP
 
 _THREADS = 256
@@ -36,20 +35,18 @@ class CupyOMP(OMP):
 
     def select(
         self,
-        dictionary: Dictionary,
-        residual: Float[Tensor, "batch k"],
+        correlation: Float[Tensor, "batch d"],
         taken: Int[Tensor, "batch i"],
     ) -> Int[Tensor, " batch"]:
-        score = dictionary.correlate(residual)
         taken = taken.contiguous()
-        best = torch.empty(score.shape[0], dtype=torch.int64, device=score.device)
+        best = torch.empty(correlation.shape[0], dtype=torch.int64, device=correlation.device)
         if best.numel():
-            stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(score.device).cuda_stream)
-            views = [cupy.from_dlpack(t) if t.numel() else None for t in (score, taken, best)]
+            stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(correlation.device).cuda_stream)
+            views = [cupy.from_dlpack(t) if t.numel() else None for t in (correlation, taken, best)]
             views[1] = views[2] if views[1] is None else views[1]  # nothing is taken: never read
-            with cupy.cuda.Device(score.device.index), stream:
-                sizes = (score.shape[1], taken.shape[1], taken.shape[1])
-                _kernel()((score.shape[0],), (_THREADS,), (*views, *map(cupy.int32, sizes)))
+            with cupy.cuda.Device(correlation.device.index), stream:
+                sizes = (correlation.shape[1], taken.shape[1], taken.shape[1])
+                _kernel()((correlation.shape[0],), (_THREADS,), (*views, *map(cupy.int32, sizes)))
         return best
 
 
