@@ -41,7 +41,9 @@ class CupyOMP(OMP):
         taken = taken.contiguous()
         best = torch.empty(correlation.shape[0], dtype=torch.int64, device=correlation.device)
         if best.numel():
-            stream = cupy.cuda.ExternalStream(torch.cuda.current_stream(correlation.device).cuda_stream)
+            stream = cupy.cuda.ExternalStream(
+                torch.cuda.current_stream(correlation.device).cuda_stream
+            )
             views = [cupy.from_dlpack(t) if t.numel() else None for t in (correlation, taken, best)]
             views[1] = views[2] if views[1] is None else views[1]  # nothing is taken: never read
             with cupy.cuda.Device(correlation.device.index), stream:

@@ -280,3 +280,27 @@ def test_same_numbers_whatever_was_drawn_before(name):
         first = train()
         torch.rand(100)
         assert torch.equal(first, train())
+
+
+@every_compressor
+def test_distributed_checkpointing_round_trip(name):
+    """Its first move is a step with zero gradients and lr 0, on an optimizer without state."""
+    checkpoint = pytest.importorskip("torch.distributed.checkpoint.state_dict")
+
+    def fresh():
+        model = torch.nn.Linear(16, 24, bias=False)
+        with torch.no_grad():
+            model.weight.copy_(normal(24, 16))
+        return model, sgc.CompressedAdamW(model.parameters(), lr=1e-2, compressor=small(name))
+
+    with torch.random.fork_rng():
+        straight, optimizer = fresh()
+        steps(optimizer, [straight.weight], 6)
+        saved_model, saved = fresh()
+        steps(saved, [saved_model.weight], 3)
+        state = checkpoint.get_optimizer_state_dict(saved_model, saved)
+        model, resumed = fresh()
+    model.load_state_dict(saved_model.state_dict())
+    checkpoint.set_optimizer_state_dict(model, resumed, state)
+    steps(resumed, [model.weight], 3, start=3)
+    assert torch.equal(model.weight, straight.weight)

@@ -12,8 +12,13 @@ __all__ = ["make_table"]
 
 def make_table(rows: Sequence[Row], *, highlight: str | None = None) -> Table:
     """A rich table of ``rows``; the row whose label is ``highlight`` stands out."""
-    single = all(row.runs == 1 for row in rows)
-    spread = "± sampling error of the test set" if single else "± standard error over the seeds"
+    kinds = {
+        "sampling error of the test set" if row.runs == 1 else "standard error over the seeds"
+        for row in rows
+    }
+    spread = "± " + ", or for one run ".join(sorted(kinds, reverse=True))
+    if any(row.earlier for row in rows):
+        spread += "; earlier runs were timed where they ran"
     table = Table(
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
