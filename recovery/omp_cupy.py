@@ -41,15 +41,23 @@ class CupyOMP(OMP):
         taken = taken.contiguous()
         best = torch.empty(correlation.shape[0], dtype=torch.int64, device=correlation.device)
         if best.numel():
-            stream = cupy.cuda.ExternalStream(
-                torch.cuda.current_stream(correlation.device).cuda_stream
-            )
+            stream = cupy.cuda.Stream.from_external(_TorchStream(correlation.device))
             views = [cupy.from_dlpack(t) if t.numel() else None for t in (correlation, taken, best)]
             views[1] = views[2] if views[1] is None else views[1]  # nothing is taken: never read
             with cupy.cuda.Device(correlation.device.index), stream:
                 sizes = (correlation.shape[1], taken.shape[1], taken.shape[1])
                 _kernel()((correlation.shape[0],), (_THREADS,), (*views, *map(cupy.int32, sizes)))
         return best
+
+
+class _TorchStream:
+    """Torch's current stream, in the protocol by which CuPy takes streams of others."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._pointer = torch.cuda.current_stream(device).cuda_stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return (0, self._pointer)
 
 
 @functools.cache

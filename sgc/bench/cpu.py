@@ -138,7 +138,7 @@ def run(
     solvers = _omp_variants()
     rows: list[BenchRow] = []
     for size in sizes:
-        total = (repeats + 1) * (len(solvers) + 2)
+        total = (repeats + 1) * (len(solvers) + 3)
         step = functools.partial(_step, progress, str(size), itertools.count(1), total)
         rows += _measure(size, solvers, repeats=repeats, seed=seed, progress=step)
     targets = [target for row in rows if row.name == SUBJECT for target in _targets(row)]
@@ -201,6 +201,9 @@ def _measure(
     contestants: dict[str, Callable[[], Any]] = {
         FLOOR: lambda: floor(y, dense, sparsity=size.sparsity),
         SCIKIT_LEARN: lambda: orthogonal_mp(columns, large, n_nonzero_coefs=size.sparsity),
+        f"{SCIKIT_LEARN}, one call a signal": lambda: [
+            orthogonal_mp(columns, signal, n_nonzero_coefs=size.sparsity) for signal in large.T
+        ],
     }
     for name, solver in solvers.items():
         contestants[name] = functools.partial(solver.solve, A, y, sparsity=size.sparsity)
