@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from sgc import adam
 from sgc.compressors.base import Compressor
 from sgc.registry import create
 
@@ -173,11 +174,7 @@ class CompressedAdamW(Optimizer):
         for gradient, state in zip(gradients, states, strict=True):
             state["step"] += 1
             p, q = compressor.compress(gradient, state, step=int(state["step"]))
-            state["exp_avg"].lerp_(p.to(state["exp_avg"].dtype), 1 - beta1)
-            if q is None:
-                state["exp_avg_sq"].mul_(beta2).addcmul_(p, p, value=1 - beta2)
-            else:
-                state["exp_avg_sq"].mul_(beta2).add_(q, alpha=1 - beta2)
+            adam.accumulate(state["exp_avg"], state["exp_avg_sq"], p, q, beta1=beta1, beta2=beta2)
 
         step = int(states[0]["step"])
         first = torch.stack([state["exp_avg"] for state in states]) / (1 - beta1**step)

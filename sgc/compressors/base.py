@@ -111,11 +111,3 @@ def takes_options_of(
         return init
 
     return decorate
-
-
-def adam_direction(
-    first: Tensor, second: Tensor, *, eps: float, eps_under_root: bool
-) -> Float[Tensor, "..."]:
-    """``M̂/√(V̂+ε)`` as in the paper's Algorithms 1 and 3, or torch's ``M̂/(√V̂+ε)``."""
-    denominator = (second + eps).sqrt_() if eps_under_root else second.sqrt().add_(eps)
-    return first / denominator

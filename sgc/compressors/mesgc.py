@@ -10,8 +10,9 @@ from torch import Tensor
 
 from projections import Projection
 from recovery import Solver
+from sgc import adam
 from sgc.chunkers.base import Chunker
-from sgc.compressors.base import Compressor, Shape, State, adam_direction
+from sgc.compressors.base import Compressor, Shape, State
 from sgc.decodes.base import Decode
 from sgc.registry import create
 from sgc.update import Update
@@ -175,7 +176,7 @@ class MESGC(Compressor):
         if getattr(A, "square", False) and self.chunk_sparsity == length:
             everything = torch.arange(length, device=first.device).expand(first.shape[0], -1)
             m, v = A.rmatvec(first), A.rmatvec(second)
-            return everything, adam_direction(m, v, eps=eps, eps_under_root=True)
+            return everything, adam.direction(m, v, eps=eps, eps_under_root=True)
         sparsity = self.chunk_sparsity
         return self.decode(self.recovery, A, first, second, sparsity=sparsity, eps=eps)
 

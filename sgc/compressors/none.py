@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from sgc.compressors.base import Compressor, Shape, State, adam_direction
+from sgc import adam
+from sgc.compressors.base import Compressor, Shape, State
 from sgc.update import Update
 
 
@@ -37,4 +38,4 @@ class NoCompression(Compressor):
         *,
         eps: float,
     ) -> Iterator[Update]:
-        yield from map(Update, adam_direction(first, second, eps=eps, eps_under_root=False))
+        yield from map(Update, adam.direction(first, second, eps=eps, eps_under_root=False))

@@ -6,7 +6,7 @@ from projections import Projection
 from recovery import Solver
 from recovery.least_squares import fit
 from recovery.result import Status
-from sgc.compressors.base import adam_direction
+from sgc import adam
 from sgc.decodes.base import Decode, mark_broken
 
 
@@ -34,6 +34,6 @@ class Joint(Decode):
         atoms = A.columns(m.support.clamp(min=0)).mT * used[..., None]
         v, _ = fit(atoms, second)
         v = v.clamp(min=0).maximum(m.values.square())
-        n = adam_direction(m.values, v, eps=eps, eps_under_root=True)
+        n = adam.direction(m.values, v, eps=eps, eps_under_root=True)
         broken = (m.status == Status.NON_FINITE) | ~second.isfinite().all(1)
         return mark_broken(m.support, n, broken)

@@ -5,7 +5,7 @@ from torch import Tensor
 from projections import Projection
 from recovery import Solver
 from recovery.result import Status
-from sgc.compressors.base import adam_direction
+from sgc import adam
 from sgc.decodes.base import Decode, mark_broken
 
 
@@ -33,5 +33,5 @@ class Literal(Decode):
         v = solver.solve(A, second, sparsity=sparsity)
         same = m.support[:, :, None] == v.support[:, None, :]
         v_there = (same * v.values[:, None, :]).sum(2).clamp(min=0)
-        n = adam_direction(m.values, v_there, eps=eps, eps_under_root=True)
+        n = adam.direction(m.values, v_there, eps=eps, eps_under_root=True)
         return mark_broken(m.support, n, m.status == Status.NON_FINITE)
