@@ -70,11 +70,17 @@ class Dictionary:
             return torch.mm(residual, self.matrix.T, out=out)
         return self.operator.rmatvec(residual) * self.inverse_norms
 
-    def atoms(self, index: Int[Tensor, "*batch m"]) -> Float[Tensor, "*batch m k"]:
-        """The named atoms as rows."""
+    def atoms(
+        self, index: Int[Tensor, "*batch m"], *, out: Float[Tensor, "*batch m k"] | None = None
+    ) -> Float[Tensor, "*batch m k"]:
+        """The named atoms as rows; in ``out`` if it is given."""
+        if self.matrix is not None and out is not None and index.ndim == 1:
+            return torch.index_select(self.matrix, 0, index, out=out)
         if self.matrix is not None:
-            return self.matrix[index]
-        return (self.operator.columns(index) * self.inverse_norms[index][..., None, :]).mT
+            found = self.matrix[index]
+        else:
+            found = (self.operator.columns(index) * self.inverse_norms[index][..., None, :]).mT
+        return found if out is None else out.copy_(found)
 
     def gram(self) -> Float[Tensor, "d d"]:
         """Inner products of all atoms with each other: d² numbers, so for small d."""

@@ -39,7 +39,7 @@ class OMP(Solver):
         steps = min(sparsity, k)
         dependence = rounding_level(k, y.dtype)
         support = torch.full((batch, sparsity), -1, dtype=torch.int64, device=y.device)
-        basis = y.new_empty(batch, steps, k)
+        basis = y.new_empty(steps, batch, k)
         triangle = torch.eye(steps, dtype=y.dtype, device=y.device).repeat(batch, 1, 1)
         weights = y.new_zeros(batch, steps)  # Qᵀ y
         residual = y.clone()
@@ -50,8 +50,9 @@ class OMP(Solver):
         for i in range(steps):
             correlation = dictionary.correlate(residual, out=correlation)
             best = self.select(correlation, support[:, :i].clamp(min=0))
-            atom = dictionary.atoms(best[:, None])
-            overlap, rest, length = _orthogonalise(atom, basis[:, :i])
+            # Worked on where it will stay: an atom, then its rest, then the i-th basis vector.
+            rest = dictionary.atoms(best, out=basis[i])
+            overlap, length = _orthogonalise(rest[:, None], basis[:i].transpose(0, 1))
 
             dependent = active & (length <= dependence)
             status = status.masked_fill(dependent, Status.DEPENDENT_ATOMS)
@@ -61,7 +62,6 @@ class OMP(Solver):
             weight = (rest * residual).sum(1)
             residual.addcmul_(rest, weight[:, None], value=-1)
 
-            basis[:, i] = rest
             weights[:, i] = weight
             triangle[:, :i, i] = overlap * active[:, None]
             triangle[:, i, i] = torch.where(active, length, 1)
@@ -91,20 +91,20 @@ class OMP(Solver):
 
 def _orthogonalise(
     atom: Float[Tensor, "batch 1 k"], basis: Float[Tensor, "batch i k"]
-) -> tuple[Float[Tensor, "batch i"], Float[Tensor, "batch k"], Float[Tensor, " batch"]]:
-    """Split a unit atom into its coordinates in the basis and the rest; overwrites the atom.
+) -> tuple[Float[Tensor, "batch i"], Float[Tensor, " batch"]]:
+    """Take from a unit atom, in place, what lies in the span of the basis.
 
     Returns:
-        The coordinates, the rest, and the length of the rest.
+        The atom's coordinates in the basis, and the length of what is left of it.
     """
     overlap = atom @ basis.mT
-    rest = atom.baddbmm_(overlap, basis, alpha=-1)
-    length = torch.linalg.vector_norm(rest, dim=2)
+    atom.baddbmm_(overlap, basis, alpha=-1)
+    length = torch.linalg.vector_norm(atom, dim=2)
     # A pass that leaves less than 1/√2 of an atom loses orthogonality to cancellation, and a second
     # one restores it. Asking costs a GPU a synchronisation; there the second always runs.
-    if rest.device.type != "cpu" or bool((length < 0.7).any()):
-        again = rest @ basis.mT
-        rest.baddbmm_(again, basis, alpha=-1)
+    if atom.device.type != "cpu" or bool((length < 0.7).any()):
+        again = atom @ basis.mT
+        atom.baddbmm_(again, basis, alpha=-1)
         overlap += again
-        length = torch.linalg.vector_norm(rest, dim=2)
-    return overlap[:, 0], rest[:, 0], length[:, 0]
+        length = torch.linalg.vector_norm(atom, dim=2)
+    return overlap[:, 0], length[:, 0]
