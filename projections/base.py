@@ -36,10 +36,6 @@ class Projection(Protocol):
     def to_dense(self) -> Float[Tensor, "k d"]:
         """The matrix itself: for tests and small problems."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes the operator keeps alive."""
-
 
 class BaseProjection:
     """Checks and the parts of :class:`Projection` that follow from the others.
@@ -60,6 +56,8 @@ class BaseProjection:
 
     #: True when the operator only exists for k = d (tests choose their sizes by it).
     square: ClassVar[bool] = False
+    #: True when ``Aᵀ A = I`` exactly: with no sparsity asked for, ``Aᵀ`` undoes A.
+    orthogonal: ClassVar[bool] = False
     #: True when A is a formula and no k×d array is stored.
     structured: ClassVar[bool] = False
 
@@ -151,7 +149,10 @@ class DenseOperator(BaseProjection):
         return self.atoms[index].mT
 
     def column_norms(self) -> Float[Tensor, " d"]:
-        return torch.linalg.vector_norm(self.atoms, dim=1)
+        # Scaled first: squares of very short or long columns leave the dtype's range.
+        largest = self.atoms.abs().amax(1, keepdim=True)
+        unit = self.atoms / torch.where(largest > 0, largest, 1)
+        return torch.linalg.vector_norm(unit, dim=1) * largest[:, 0]
 
     def to_dense(self) -> Float[Tensor, "k d"]:
         return self.atoms.T
@@ -167,7 +168,13 @@ def as_projection(operator: "Projection | Float[Tensor, 'k d']") -> Projection:
         return DenseOperator(operator)
     if isinstance(operator, Projection):
         return operator
+    missing = [name for name in _REQUIRED if not hasattr(operator, name)]
     raise TypeError(
-        f"A must be a (k, d) tensor or a projection (shape, matvec, rmatvec, columns, "
-        f"column_norms, to_dense), got {type(operator).__name__}"
+        f"A must be a (k, d) tensor or a projection, got {type(operator).__name__}, which lacks "
+        f"{', '.join(missing)}"
     )
+
+
+_REQUIRED = (
+    *("shape", "dtype", "device", "matvec", "rmatvec", "columns", "column_norms", "to_dense"),
+)

@@ -15,6 +15,7 @@ class Identity(BaseProjection):
     """
 
     square = True
+    orthogonal = True
     structured = True
 
     def __init__(

@@ -7,6 +7,7 @@ atoms) and inherits the rest.
 import abc
 import dataclasses
 import weakref
+from operator import index as operator_index
 from typing import Any, ClassVar
 
 import torch
@@ -47,6 +48,8 @@ class Solver(abc.ABC):
     """Recover s-sparse x from ``y = A x`` for a batch of signals that share A.
 
     What depends on A alone is computed at the first call with that A and kept as long as A lives.
+    In-place changes of A are noticed as far as torch counts them; after one that it does not see
+    (through NumPy's view of the memory, ``.data``, or in ``inference_mode``) call :meth:`forget`.
     A solver draws no random numbers.
 
     Args:
@@ -98,6 +101,10 @@ class Solver(abc.ABC):
         """More that depends on A alone (a Gram matrix, a step size). Must not hold the operator."""
         return None
 
+    def forget(self) -> None:
+        """Drop what was computed for every A so far."""
+        self._cache.clear()
+
     def cached_nbytes(self, A: "Projection | Float[Tensor, 'k d']") -> int:
         """Bytes kept for A beside A itself; 0 before the first solve with it."""
         entry = self._cache.get(id(A))
@@ -124,11 +131,13 @@ class Solver(abc.ABC):
 
         Raises:
             ValueError: shapes or devices do not match, s outside [1, d], A not finite.
-            TypeError: y or A has a dtype that cannot be computed with, or y is wider than A.
+            TypeError: y or A has a dtype that cannot be computed with, y is wider than A, or s is
+                not an integer.
         """
         dictionary, extra = self._prepare(A)
         k, d = dictionary.shape
         y = _checked(y, dictionary.operator)
+        sparsity = operator_index(sparsity)
         if not 1 <= sparsity <= d:
             raise ValueError(f"sparsity must lie between 1 and d={d}, got {sparsity}")
         tolerance = self.tolerance
@@ -161,7 +170,7 @@ class Solver(abc.ABC):
         )
 
     def _prepare(self, A: Any) -> tuple[Dictionary, Any]:
-        version = A._version if isinstance(A, Tensor) else 0  # an in-place change makes A new
+        version = _version(A)
         entry = self._cache.get(id(A))
         if entry is None or entry.source() is not A or entry.version != version:
             entry = self._prepare_anew(A, version)
@@ -192,6 +201,12 @@ class Solver(abc.ABC):
         )
         cache[key] = entry
         return entry
+
+
+def _version(A: Any) -> int:
+    """Torch's count of in-place changes to A's numbers; 0 where it keeps none."""
+    numbers = getattr(A, "atoms", A)
+    return numbers._version if isinstance(numbers, Tensor) and not numbers.is_inference() else 0
 
 
 def rounding_level(k: int, dtype: torch.dtype) -> float:

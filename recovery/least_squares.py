@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recovery.base import Recovered, Status
+from recovery.base import Recovered, Status, rounding_level
 from recovery.dictionary import Dictionary
 
 
@@ -42,8 +42,8 @@ def debias(
 ) -> Recovered:
     """Re-fit the values on a final support and say how each row ended.
 
-    Atoms that a row at rounding level does not need (s was larger than the true sparsity) are
-    dropped from it.
+    Atoms that a row does not need (s was larger than the true sparsity, or a column is zero) come
+    out with a value at rounding level and are dropped.
 
     Args:
         support: a full support, no unused slots.
@@ -54,7 +54,7 @@ def debias(
     converged = torch.linalg.vector_norm(residual, dim=1) <= tolerance
     status = torch.where(settled, int(Status.SPARSITY_REACHED), int(Status.MAX_ITERATIONS))
     status = status.masked_fill(converged, Status.CONVERGED)
-    unused = converged[:, None] & (values.abs() <= tolerance)
+    unused = values.abs() <= rounding_level(y.shape[1], y.dtype)
     if support.shape[1] >= y.shape[1]:
         full = (~unused).sum(1) >= y.shape[1]
         status = status.masked_fill(full, Status.SATURATED)

@@ -31,7 +31,8 @@ _ADVICE = {
     Status.SPARSITY_REACHED: "s atoms were used and a residual is left: y is noisy, less sparse "
     "than s says, or was not recovered; compare residual_norm with the noise you expect.",
     Status.ZERO_SIGNAL: "y is zero, so is x.",
-    Status.NON_FINITE: "y holds NaN or infinity; nothing was recovered for this signal.",
+    Status.NON_FINITE: "y holds NaN or infinity, or its norm overflows; nothing was "
+    "recovered for this signal.",
     Status.DEPENDENT_ATOMS: "no remaining atom adds anything: the best one is a combination of the "
     "chosen ones (repeated columns?), or y lies outside the span of A; the recovery stopped there.",
     Status.SATURATED: "as many atoms as measurements were used: k atoms fit any y, so the support "

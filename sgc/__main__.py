@@ -1,5 +1,10 @@
 """``python -m sgc``."""
 
-from sgc.cli import main
+import sys
+
+try:
+    from sgc.cli import main
+except KeyboardInterrupt:  # the imports take seconds
+    sys.exit(130)
 
 main()

@@ -1,5 +1,6 @@
 """ρ: Adam's moments, as pure functions of tensors of any shape."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +23,11 @@ def accumulate(
         second.mul_(beta2).addcmul_(p, p, value=1 - beta2)
     else:
         second.mul_(beta2).add_(q, alpha=1 - beta2)
+
+
+def moment_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64 parameters, float32 for all others, half precision included."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def direction(

@@ -13,7 +13,7 @@ from torch.optim.adamw import adamw
 
 from sgc import adam
 from sgc.compressors.base import Compressor
-from sgc.registry import create
+from sgc.registry import create, did_you_mean
 
 _UNSUPPORTED = {
     "capturable": "the step counters live on the CPU",
@@ -91,12 +91,12 @@ class CompressedAdamW(Optimizer):
         Raises:
             ValueError: as in the constructor.
         """
-        known = {"params", "param_names", "initial_lr", "name", *self.defaults}
         _refuse_flags({k: v for k, v in param_group.items() if k in _UNSUPPORTED})
+        _refuse_misspelt(param_group, known=["params", *self.defaults])
         group = {**param_group}
         if "compressor" in group:
             group["compressor"] = _compressor(group["compressor"])
-        _check_options({**self.defaults, **{k: v for k, v in group.items() if k in known}})
+        _check_options({**self.defaults, **group})
         super().add_param_group(group)
         try:
             _check_parameters(self.param_groups[-1])
@@ -194,7 +194,7 @@ class CompressedAdamW(Optimizer):
                 state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
                 state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             else:
-                dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
+                dtype = adam.moment_dtype(p.dtype)
                 shape = compressor.moment_shape(tuple(p.shape))
                 state["exp_avg"] = torch.zeros(shape, dtype=dtype, device=p.device)
                 state["exp_avg_sq"] = torch.zeros(shape, dtype=dtype, device=p.device)
@@ -225,6 +225,8 @@ class CompressedAdamW(Optimizer):
         for number, (mine, saved) in enumerate(zip(own, saved_groups, strict=False)):
             theirs = saved.get("compressor")
             theirs = theirs.describe() if isinstance(theirs, Compressor) else theirs
+            if theirs is None and mine.native:
+                continue  # a state of torch's own AdamW
             if theirs != mine.describe():
                 raise ValueError(
                     f"group {number} was saved with the compressor {theirs}, but this optimizer "
@@ -244,6 +246,8 @@ class CompressedAdamW(Optimizer):
                     self.state[p][key] = value.detach().to(device, copy=True)
 
 
+#: Keys that torch's schedulers and others put into groups.
+_OF_OTHERS = frozenset({"initial_lr", "max_lr", "min_lr", "name", "param_names", *_UNSUPPORTED})
 #: Counters: read on the host at every step, so they never live on an accelerator.
 _CPU_STATE = frozenset({"step", "basis_step"})
 
@@ -270,6 +274,14 @@ def _refuse_flags(flags: dict[str, Any]) -> None:
             raise ValueError(
                 f"CompressedAdamW does not support {name}={value}: {_UNSUPPORTED[name]}"
             )
+
+
+def _refuse_misspelt(group: dict[str, Any], *, known: list[str]) -> None:
+    """Groups may carry keys of others (schedulers do), but not a near miss of an option."""
+    for key in group:
+        near = did_you_mean(key, known) if key not in (*known, *_OF_OTHERS) else ""
+        if near:
+            raise TypeError(f"a parameter group has no option {key!r}{near}")
 
 
 def _check_options(group: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+_RMS_FLOOR = 1e-30  # its reciprocal still fits float32
+
 
 @dataclasses.dataclass(frozen=True)
 class Update:
@@ -49,15 +51,11 @@ class Update:
         else:
             _add(weight, self.to_dense(tuple(weight.shape)), lr)
         if residual and self.uncovered is not None:
-            rms = torch.linalg.vector_norm(gradient, dtype=_wide(gradient.dtype))
-            rms = rms / gradient.numel() ** 0.5
-            # A zero gradient leaves nothing uncovered, and 0/tiny is 0.
-            scale = residual / rms.clamp(min=torch.finfo(rms.dtype).tiny)
-            _add(weight, self.uncovered * scale, lr)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
+            # In float64: squares of vanishing or huge gradients leave float32.
+            norm = torch.linalg.vector_norm(gradient, dtype=torch.float64)
+            # Below the floor the residual fades out with G; a zero gradient moves nothing.
+            scale = residual / (norm / gradient.numel() ** 0.5).clamp(min=_RMS_FLOOR)
+            _add(weight, self.uncovered * scale.to(self.uncovered.dtype), lr)
 
 
 def _add(weight: Tensor, direction: Tensor, lr: float | Tensor) -> None:

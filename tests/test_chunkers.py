@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sgc
+from sgc.chunkers.base import Chunker
 from tests.conftest import makeable
 
 every_chunker = pytest.mark.parametrize("name", makeable("chunker"))
@@ -82,3 +83,19 @@ def test_permutations_differ_with_the_seed():
     x = torch.arange(1000.0)
     a, b = (sgc.create("chunker", "permuted", chunks=10, seed=s).split(x) for s in (0, 1))
     assert (a == b).float().mean() < 0.2
+
+
+@settings(max_examples=30, deadline=None)
+@given(chunks=st.integers(1, 9), numel=st.integers(9, 80), batch=st.integers(0, 2))
+def test_a_chunker_needs_nothing_but_its_map(chunks, numel, batch):
+    """The base class derives split and merge from ``source``."""
+
+    class Backwards(Chunker):
+        def source(self, slots, *, length):
+            return self.chunks * length - 1 - slots
+
+    chunker = Backwards(chunks=chunks)
+    x = torch.arange(1, batch * numel + 1.0).reshape(batch, numel)
+    assert torch.equal(chunker.merge(chunker.split(x), numel=numel), x)
+    padding = chunks * chunker.length(numel) - numel
+    assert (chunker.split(x).flatten(1)[:, :padding] == 0).all()

@@ -7,6 +7,8 @@ import sgc
 from projections.seeding import stream
 from recovery import Status
 from sgc.compressors.base import Compressor
+from sgc.compressors.subspace import leading_basis
+from sgc.decodes.joint import Joint
 from sgc.registry import option_names
 from tests.conftest import makeable
 
@@ -244,14 +246,14 @@ def adamw_eps_under_root(gradients, w, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
     return w
 
 
-@pytest.mark.parametrize("decode", makeable("decode"))
 @pytest.mark.parametrize("eps", [1e-8, 1e-2])
-def test_no_compression_is_algorithm_1(decode, eps):
-    """A = I, s = d, c = 1: SGC is AdamW with ε under the root, also where |M̂| > √V̂."""
+def test_no_compression_is_algorithm_1(eps):
+    """A = I, s = d, c = 1: SGC is AdamW with ε under the root, also where |M̂| > √V̂.
+
+    There is nothing to recover then, so neither solver nor decode is asked.
+    """
     gradients = [normal(24, 16, seed=t + 1, dtype=torch.float64) * (t % 7 == 0) for t in range(50)]
-    identity = sgc.create(
-        "compressor", "sgc", sparsity=384, kappa=1, projection="identity", decode=decode
-    )
+    identity = sgc.create("compressor", "sgc", sparsity=384, kappa=1, projection="identity")
     w = run(compressed(identity, eps=eps), dtype=torch.float64, gradient=lambda t: gradients[t])
     expected = adamw_eps_under_root(
         gradients, normal(24, 16, dtype=torch.float32).double(), eps=eps
@@ -469,3 +471,135 @@ def test_refusals_name_the_numbers():
     assert "after the projection" in small("cesgc", rank=1, kappa=50).refuses((8, 8))
     with pytest.raises(ValueError, match="at least 1, got 0 and 5"):
         small("galore", rank=0)
+
+
+# What each line is there for --------------------------------------------------------------------
+
+
+def one_step(compressor, gradient, **options):
+    """How far one step moves the weights, in units of the learning rate."""
+    w = torch.nn.Parameter(torch.zeros(gradient.shape, dtype=torch.float64))
+    w.grad = gradient
+    sgc.CompressedAdamW([w], lr=1.0, compressor=compressor, **options).step()
+    return -w.detach()
+
+
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "alpha")])
+def test_alpha_scales_the_update(name):
+    gradient = normal(24, 16, dtype=torch.float64)
+    torch.testing.assert_close(
+        one_step(small(name, alpha=2.0), gradient), 2 * one_step(small(name), gradient)
+    )
+
+
+def test_joint_reads_v_on_the_support_of_m():
+    A = sgc.create("projection", "gaussian", 40, 60, dtype=torch.float64)
+    x = torch.zeros(2, 60, dtype=torch.float64)
+    x[0, 5], x[0, 9], x[1, 30] = 3.0, -1.0, 2.0
+    solver = sgc.create("recovery", "omp")
+    decode = sgc.create("decode", "joint")
+    support, n = decode(solver, A, A.matvec(x), A.matvec(4 * x * x), sparsity=4, eps=0.0)
+    used = support >= 0
+    assert used.sum(1).tolist() == [2, 1]
+    torch.testing.assert_close(n[used].abs(), torch.full((3,), 0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", makeable("decode"))
+def test_a_broken_second_moment_shows(name):
+    A, first, second = moments_with_a_drifting_support(steps=5)
+    second[2, 0] = torch.nan
+    _, values = sgc.create("decode", name)(
+        sgc.create("recovery", "omp"), A, first, second, sparsity=4, eps=1e-8
+    )
+    assert values[2].isnan().any()
+    assert values[[0, 1, *range(3, 16)]].isfinite().all()
+
+
+def test_literal_reads_a_negative_v_as_zero():
+    A = sgc.create("projection", "gaussian", 40, 60, dtype=torch.float64)
+    x = torch.zeros(1, 60, dtype=torch.float64)
+    x[0, 5] = 3.0
+    _, n = sgc.create("decode", "literal")(
+        sgc.create("recovery", "omp"), A, A.matvec(x), A.matvec(-x), sparsity=1, eps=1e-4
+    )
+    torch.testing.assert_close(n, torch.full((1, 1), 300.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "refresh_every")])
+def test_the_subspace_is_refreshed_on_time_and_not_by_a_zero_gradient(name):
+    w = torch.nn.Parameter(torch.zeros(24, 16))
+    optimizer = sgc.CompressedAdamW([w], compressor=small(name, refresh_every=2))
+    seen = []
+    for step in range(6):
+        w.grad = torch.zeros(24, 16) if step == 0 else normal(24, 16, seed=step)
+        optimizer.step()
+        seen.append(int(optimizer.state[w]["basis_step"]))
+    assert seen == [0, 2, 2, 4, 4, 6]
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+def test_leading_basis(shape):
+    G = normal(*shape, dtype=torch.float64)
+    U, _, Vh = torch.linalg.svd(G, full_matrices=False)
+    expected = U[:, :3] if shape[0] < shape[1] else Vh[:3].T
+    basis = leading_basis(G, 3)
+    torch.testing.assert_close(basis @ basis.T, expected @ expected.T)
+
+
+def test_the_seed_reaches_projection_and_chunker():
+    def p(seed, chunker):
+        compressor = small("mesgc", seed=seed, chunker=chunker)
+        return compressor.compress(normal(24, 16), {}, step=1)[0]
+
+    assert not torch.allclose(p(0, "contiguous"), p(1, "contiguous"))
+    assert small("mesgc", seed=5).chunker.seed == 5
+
+
+def test_padding_that_a_solver_picks_is_dropped():
+    """55 numbers in 3 chunks of 19: two places of the last chunk are padding."""
+
+    class PicksTheLast(Joint):
+        def __call__(self, solver, A, first, second, *, sparsity, eps):
+            last = torch.full((first.shape[0], sparsity), A.shape[1] - 1)
+            return last, torch.ones(first.shape[0], sparsity)
+
+    compressor = sgc.create(
+        "compressor", "mesgc", sparsity=3, chunks=3, chunker="contiguous", decode=PicksTheLast()
+    )
+    moments = torch.ones(1, 3, 8)
+    (update,) = compressor.decompress(moments, moments, [torch.ones(5, 11)], [{}], eps=1e-8)
+    assert update.index.tolist() == [18, 37, -1]
+    assert update.to_dense((5, 11)).sum() == 2
+
+
+def test_weight_decay_comes_before_the_update():
+    gradient = normal(24, 16, dtype=torch.float64)
+    w = torch.nn.Parameter(normal(24, 16, seed=9, dtype=torch.float64))
+    start = w.detach().clone()
+    w.grad = gradient
+    optimizer = sgc.CompressedAdamW([w], lr=0.1, weight_decay=0.5, compressor=small("mesgc"))
+    optimizer.step()
+    expected = 0.95 * start - 0.1 * one_step(small("mesgc"), gradient)
+    torch.testing.assert_close(w.detach(), expected)
+
+
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "residual")])
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e-24, 1e-12, 1e12])
+def test_the_residual_is_bounded_at_every_gradient_scale(name, scale):
+    """G/rms(G) is about one whatever G is: float32 squares must not decide."""
+    gradient = (normal(24, 16) * scale).double()
+    w = torch.nn.Parameter(torch.zeros(24, 16))
+    w.grad = gradient.float()
+    sgc.CompressedAdamW([w], lr=1.0, compressor=small(name, residual=0.1)).step()
+    assert w.abs().max() <= 6.0
+
+
+def test_options_of_objects_must_agree():
+    with pytest.raises(ValueError, match="16 chunks, but chunks=2"):
+        small("mesgc", chunker=sgc.create("chunker", "strided", chunks=16))
+    with pytest.raises(ValueError, match="alpha"):
+        small("mesgc", alpha=float("nan"))
+    with pytest.raises(TypeError):
+        small("mesgc", sparsity=8.5)
+    with pytest.raises(ValueError, match="decode object"):
+        small("mesgc", decode=Joint(), residual=0.1)

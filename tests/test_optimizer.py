@@ -304,3 +304,34 @@ def test_distributed_checkpointing_round_trip(name):
     checkpoint.set_optimizer_state_dict(model, resumed, state)
     steps(resumed, [model.weight], 3, start=3)
     assert torch.equal(model.weight, straight.weight)
+
+
+def test_loading_copies():
+    weights = weights_like((24, 16), (24, 16))
+    a = sgc.CompressedAdamW(weights[:1], compressor=small("mesgc"))
+    b = sgc.CompressedAdamW(weights[1:], compressor=small("mesgc"))
+    steps(a, weights[:1], 2)
+    saved = a.state_dict()
+    before = saved["state"][0]["exp_avg"].clone()
+    b.load_state_dict(saved)
+    steps(b, weights[1:], 1)
+    assert torch.equal(saved["state"][0]["exp_avg"], before)
+
+
+def test_a_state_of_torchs_adamw_loads_without_compressor():
+    weights, twins = weights_like((24, 16)), weights_like((24, 16))
+    torchs, ours = torch.optim.AdamW(weights, weight_decay=0.0), None
+    steps(torchs, weights, 3)
+    ours = sgc.CompressedAdamW(twins, compressor=None)
+    with torch.no_grad():
+        twins[0].copy_(weights[0])
+    ours.load_state_dict({**torchs.state_dict(), "param_groups": ours.state_dict()["param_groups"]})
+    steps(torchs, weights, 3, start=3)
+    steps(ours, twins, 3, start=3)
+    assert torch.equal(weights[0], twins[0])
+
+
+def test_a_misspelt_group_option_is_refused():
+    weights = weights_like((24, 16))
+    with pytest.raises(TypeError, match="did you mean 'compressor'"):
+        sgc.CompressedAdamW([{"params": weights, "compresor": None}])

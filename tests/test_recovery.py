@@ -300,3 +300,36 @@ def test_result_refuses_a_support_that_does_not_fit():
 
 def test_every_status_gives_advice():
     assert all(len(status.advice) > 10 for status in Status)
+
+
+@every_solver
+def test_a_tolerance_of_the_user_is_kept_and_reported_truly(name, solver, device):
+    problem = easy(device, k=100, s=4)
+    loose = sgc.create("recovery", name, tolerance=0.3)
+    result = loose.solve(problem.A, problem.y, sparsity=6)
+    left = (problem.y - problem.A.matvec(result.to_dense(160))).norm(dim=1)
+    torch.testing.assert_close(left, result.residual_norm, rtol=1e-3, atol=1e-4)
+    done = result.status == Status.CONVERGED
+    assert (left[done] <= 0.301 * problem.y.norm(dim=1)[done]).all()
+
+
+@every_solver
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_columns_of_any_scale(name, solver, device, factor):
+    problem = easy(device)
+    result = solver.solve(problem.A.to_dense() * factor, problem.y, sparsity=3)
+    torch.testing.assert_close(result.to_dense(160) * factor, problem.x(), rtol=1e-3, atol=1e-4)
+
+
+@every_solver
+def test_what_torch_counts_as_a_change_is_noticed(name, solver, device):
+    problem = easy(device)
+    solver.solve(problem.A, problem.y, sparsity=3)
+    problem.A.atoms.copy_(problem.A.atoms.flip(0))
+    result = solver.solve(problem.A, problem.y, sparsity=3)
+    torch.testing.assert_close(result.to_dense(160).flip(1), problem.x(), rtol=1e-3, atol=1e-4)
+    with torch.inference_mode():
+        unseen = problem.A.to_dense().clone()
+    assert solver.solve(unseen, problem.y, sparsity=3).support.shape == (12, 3)
+    solver.forget()
+    assert solver.cached_nbytes(problem.A) == 0

@@ -39,7 +39,12 @@ def clean_errors() -> Iterator[None]:
         raise _leave(error, _USAGE) from error
     except (ResultStoreError, RunBusyError, CheckpointError) as error:
         raise _leave(error, _FAILURE) from error
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except OSError as error:  # a full disk, a file where a folder should be
+        raise _leave(error, _FAILURE) from error
+    except Interrupted as stop:
+        raise typer.Exit(_INTERRUPTED) from stop
+    except KeyboardInterrupt as stop:
+        _leave(RuntimeError("interrupted; the same command goes on from what is saved"), 0)
         raise typer.Exit(_INTERRUPTED) from stop
 
 

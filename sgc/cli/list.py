@@ -37,12 +37,25 @@ def list_parts(
 
 def _describe(kind: str, name: str) -> Text:
     try:
-        part, options = resolve(kind, name), option_names(kind, name)
+        part, options = resolve(kind, name), _options(kind, name)
     except MissingDependencyError as error:
         return Text(f"not usable here: {error}", style="yellow")
     summary = (inspect.getdoc(part) or "").partition("\n")[0]
     listed = "any" if options is None else ", ".join(options) or "none"
     return Text.assemble(_plain(summary), ("\noptions: " + listed, "dim"))
+
+
+def _options(kind: str, name: str) -> list[str] | None:
+    """``option=default`` of a part, ``option`` alone where it must be given."""
+    names = option_names(kind, name)
+    if names is None:
+        return None
+    parameters = inspect.signature(resolve(kind, name)).parameters
+    defaults = {option: parameters[option].default for option in names}
+    return [
+        option if default is inspect.Parameter.empty else f"{option}={default}"
+        for option, default in defaults.items()
+    ]
 
 
 def _plain(text: str) -> str:

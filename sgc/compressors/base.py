@@ -3,7 +3,9 @@
 import abc
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import index
 from typing import Any, ClassVar
 
 import torch
@@ -92,6 +94,33 @@ def configuration(part: object) -> dict[str, Any]:
 
     own = {name: plain(value) for name, value in vars(part).items() if not name.startswith("_")}
     return {"class": type(part).__name__, **own}
+
+
+def whole(name: str, value: Any) -> int:
+    """An option that must be an integer.
+
+    Raises:
+        TypeError: it is not; names the option and the value.
+    """
+    try:
+        return index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from error
+
+
+def number(name: str, value: Any, *, least: float = -math.inf) -> float:
+    """An option that must be a finite number.
+
+    Raises:
+        TypeError: it is not a number; names the option and the value.
+        ValueError: it is not finite, or below ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (math.isfinite(value) and value >= least):
+        above = f" and at least {least:g}" if least > -math.inf else ""
+        raise ValueError(f"{name} must be finite{above}, got {value}")
+    return float(value)
 
 
 def takes_options_of(

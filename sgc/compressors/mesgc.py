@@ -12,7 +12,7 @@ from projections import Projection
 from recovery import Solver
 from sgc import adam
 from sgc.chunkers.base import Chunker
-from sgc.compressors.base import Compressor, Shape, State
+from sgc.compressors.base import Compressor, Shape, State, number, whole
 from sgc.decodes.base import Decode
 from sgc.registry import create
 from sgc.update import Update
@@ -67,6 +67,7 @@ class MESGC(Compressor):
         decode: str | Decode = "joint",
         seed: int = 0,
     ) -> None:
+        sparsity, chunks = whole("sparsity", sparsity), whole("chunks", chunks)
         if sparsity < 1 or chunks < 1:
             raise ValueError(
                 f"sparsity and chunks must be at least 1, got sparsity={sparsity}, chunks={chunks}"
@@ -76,12 +77,13 @@ class MESGC(Compressor):
                 f"sparsity={sparsity} is not divisible by chunks={chunks}: each chunk keeps "
                 f"s/c entries; try sparsity={max(1, round(sparsity / chunks)) * chunks}"
             )
-        if not (math.isfinite(kappa) and kappa >= 1):
-            raise ValueError(f"kappa must be at least 1 (k = κ·s measurements), got {kappa}")
+        if isinstance(chunker, Chunker) and chunker.chunks != chunks:
+            raise ValueError(f"the chunker makes {chunker.chunks} chunks, but chunks={chunks}")
         if residual is not None and isinstance(decode, Decode):
             raise ValueError("give residual to the decode object, not beside it")
-        self.sparsity, self.chunks, self.kappa = sparsity, chunks, kappa
-        self.alpha, self.seed = alpha, seed
+        self.sparsity, self.chunks = sparsity, chunks
+        self.kappa = number("kappa", kappa, least=1)  # k = κ·s measurements
+        self.alpha, self.seed = number("alpha", alpha), seed
         self.projection = projection
         self.recovery: Solver = _part("recovery", recovery)
         self.chunker: Chunker = _part("chunker", chunker, chunks=chunks, seed=seed)
@@ -138,7 +140,7 @@ class MESGC(Compressor):
         self, gradient: Tensor, state: State, *, step: int
     ) -> tuple[Float[Tensor, "c k"], Float[Tensor, "c k"]]:
         parts = self.chunker.split(gradient.reshape(-1))
-        dtype = _compute_dtype(gradient)
+        dtype = adam.moment_dtype(gradient.dtype)
         A = self.operator(parts.shape[-1], gradient.device, dtype)
         index = parts.abs().topk(self.chunk_sparsity, dim=-1, sorted=False).indices
         values = parts.gather(-1, index).to(dtype)
@@ -173,7 +175,7 @@ class MESGC(Compressor):
         self, A: Projection, first: Tensor, second: Tensor, eps: float
     ) -> tuple[Int[Tensor, "chunks s"], Float[Tensor, "chunks s"]]:
         length = A.shape[1]
-        if getattr(A, "square", False) and self.chunk_sparsity == length:
+        if getattr(A, "orthogonal", False) and self.chunk_sparsity == length:
             everything = torch.arange(length, device=first.device).expand(first.shape[0], -1)
             m, v = A.rmatvec(first), A.rmatvec(second)
             return everything, adam.direction(m, v, eps=eps, eps_under_root=True)
@@ -184,17 +186,13 @@ class MESGC(Compressor):
         report = {}
         for (length, device, dtype), A in self._operators.items():
             where = f"{self.measurements}×{length} {dtype} on {device}".replace("torch.", "")
-            report[f"A {self.projection} {where}"] = A.nbytes
+            report[f"A {self.projection} {where}"] = getattr(A, "nbytes", 0)
             report[f"solver's cache for A {where}"] = self.recovery.cached_nbytes(A)
         return report
 
 
 def _part(kind: str, part: Any, **options: Any) -> Any:
     return create(kind, part, **options) if isinstance(part, str) else part
-
-
-def _compute_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _measure(

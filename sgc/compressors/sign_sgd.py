@@ -33,5 +33,5 @@ class SignSGD(Compressor):
         eps: float,
     ) -> Iterator[Update]:
         for gradient in gradients:
-            # torch's sign(NaN) is 0, which would hide a broken gradient.
-            yield Update(torch.where(gradient.isnan(), gradient, gradient.sign()))
+            # The sign of NaN is 0 and that of infinity 1: both would hide a broken gradient.
+            yield Update(torch.where(gradient.isfinite(), gradient.sign(), torch.nan))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sgc.compressors.base import Compressor, Shape, State
+from sgc.compressors.base import Compressor, Shape, State, number, whole
 from sgc.update import Update
 
 
@@ -42,15 +42,15 @@ class Subspace(Compressor):
         alpha: float = 1.0,
         residual: float = 0.0,
     ) -> None:
+        rank, refresh_every = whole("rank", rank), whole("refresh_every", refresh_every)
         if rank < 1 or refresh_every < 1:
             raise ValueError(
                 f"rank and refresh_every must be at least 1, got {rank} and {refresh_every}"
             )
-        if not residual >= 0:
-            raise ValueError(f"residual (ρ) must be at least 0, got {residual}")
         self.inner = inner
         self.rank, self.refresh_every = rank, refresh_every
-        self.alpha, self.residual = alpha, residual
+        self.alpha = number("alpha", alpha)
+        self.residual = number("residual", residual, least=0)
 
     def refuses(self, shape: Shape) -> str | None:
         if len(shape) < 2:

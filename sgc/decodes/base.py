@@ -1,6 +1,7 @@
 """The contract of a decode."""
 
 import abc
+import math
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,8 +20,8 @@ class Decode(abc.ABC):
     """
 
     def __init__(self, *, residual: float = 0.0) -> None:
-        if not residual >= 0:
-            raise ValueError(f"residual (ρ) must be at least 0, got {residual}")
+        if isinstance(residual, str) or not 0 <= residual < math.inf:
+            raise ValueError(f"residual (ρ) must be finite and at least 0, got {residual}")
         self.residual = float(residual)
 
     def __repr__(self) -> str:

@@ -34,4 +34,5 @@ class Literal(Decode):
         same = m.support[:, :, None] == v.support[:, None, :]
         v_there = (same * v.values[:, None, :]).sum(2).clamp(min=0)
         n = adam.direction(m.values, v_there, eps=eps, eps_under_root=True)
-        return mark_broken(m.support, n, m.status == Status.NON_FINITE)
+        broken = (m.status == Status.NON_FINITE) | (v.status == Status.NON_FINITE)
+        return mark_broken(m.support, n, broken)

@@ -66,8 +66,8 @@ class Order:
         batch_size: rows a step; all of them where there are fewer.
         seed: the run's seed.
         group_by_length: within a window of a few batches, texts of like length share a batch. On
-            the default data that saves 40 % of the padded tokens and costs about half a point of
-            accuracy: batches are then no longer independent draws.
+            the default data that saves 40 % of the padded tokens, but batches are then no longer
+            independent draws, which costs a little accuracy.
     """
 
     def __init__(

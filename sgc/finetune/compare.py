@@ -102,8 +102,11 @@ def show(
     config = results[-1].config
     names = (Path(config["model"]).name, Path(config["data"]).name)
     path = folder / PLOT
-    plot_rows(rows, path, title=f"{names[0]} on {names[1]}, {config['steps']} steps")
     where = f"plot: {path}\nresults: {store_in(folder).path}"
+    try:
+        plot_rows(rows, path, title=f"{names[0]} on {names[1]}, {config['steps']} steps")
+    except OSError as error:  # the results are safe, and the same command draws again
+        where = f"no plot ({error})\nresults: {store_in(folder).path}"
     console.print(where, markup=False, highlight=False, soft_wrap=True)
     return path
 

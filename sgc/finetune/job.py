@@ -16,11 +16,12 @@ from sgc.finetune.evaluate import accuracy
 from sgc.finetune.model import choose_trainable, load_model, save_model
 from sgc.finetune.optimizer import make_optimizer, target_states
 from sgc.finetune.progress import progress_bar
+from sgc.finetune.summary import is_whole
 from sgc.finetune.task import load_task, locate
 from sgc.finetune.train import Diverged, Interrupted, train
 from sgc.optimizer import CompressedAdamW
 from sgc.report import peak_scratch
-from sgc.results import Result, ResultStore
+from sgc.results import Result, ResultStore, environment
 
 __all__ = ["KIND", "RunBusyError", "run", "store_in"]
 
@@ -68,9 +69,14 @@ def run(
     title = title or f"{short_label(config.method, lr=config.lr)}, seed {config.seed}"
     place = folder / "checkpoints" / f"{config.run_id}.pt"
     with _only_one(place.with_suffix(".lock")):
-        known = store.find(config.run_id)
+        known = _known(store, config)
         if known is not None and save_to is None:
-            _say(console, f"{title}: already in {store.path} as {config.run_id}, not run again")
+            made, now = known.environment.get("git"), environment()["git"]
+            other = f" (made with revision {made}, this is {now})" if made != now else ""
+            _say(
+                console,
+                f"{title}: already in {store.path} as {config.run_id}, not run again{other}",
+            )
         else:
             done = _carry_out(config, place, console=console, title=title, save_to=save_to)
             if known is None:
@@ -80,6 +86,18 @@ def run(
         # Who takes the lock after this finds the result: the file need not stay.
         place.with_suffix(".lock").unlink(missing_ok=True)
     return known
+
+
+def _known(store: ResultStore, config: FinetuneConfig) -> Result | None:
+    """The stored result of this config; a line that is not whole, or was edited, does not count."""
+    found = store.find(config.run_id)
+    if found is None or not is_whole(found):
+        return None
+    try:
+        same = FinetuneConfig.from_dict(found.config).run_id == config.run_id
+    except (TypeError, ValueError):
+        return None
+    return found if same else None
 
 
 def _carry_out(
@@ -101,6 +119,8 @@ def _carry_out(
         "target_matrices": len(targets),
         "head_parameters": sum(parameter.numel() for parameter in head.values()),
     }
+    if place.exists():
+        _say(console, f"{title}: going on from the checkpoint {place}")
     try:
         with progress_bar(console, title=title, steps=config.steps) as on_step:
             training = train(model, optimizer, task.train, config, path=place, on_step=on_step)

@@ -12,6 +12,12 @@ from sgc.results import Result
 __all__ = ["Row", "same_task", "summarise"]
 
 
+_SHOWN = {
+    *("test_accuracy", "test_examples", "states", "states_percent"),
+    *("state_bytes", "shared_bytes"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """A method over its seeds.
@@ -49,13 +55,18 @@ def same_task(results: Iterable[Result], like: Result) -> list[Result]:
 def summarise(results: Iterable[Result]) -> list[Row]:
     """One row for each method and learning rate, in the order of first appearance."""
     groups: dict[tuple[str, float], dict[str, Result]] = {}
-    for result in results:
+    for result in filter(is_whole, results):
         key = (result.config["method"], result.config["lr"])
         groups.setdefault(key, {})[result.run_id] = result
     return [
         _row(short_label(method, lr=lr), list(runs.values()))
         for (method, lr), runs in groups.items()
     ]
+
+
+def is_whole(result: Result) -> bool:
+    """Whether a result has what the table shows; one written by another version may not."""
+    return set(result.metrics) >= _SHOWN and {"method", "lr"} <= set(result.config)
 
 
 def _task_id(result: Result) -> str | None:

@@ -1,7 +1,6 @@
 """What runs share: the model and data behind a config, found, fingerprinted and tokenised once."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +15,6 @@ from sgc.finetune.model import load_tokenizer, model_path
 from sgc.finetune.readers import data_path
 
 __all__ = ["Task", "load_task", "locate"]
-
-_PROBES = 64
-_PROBE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -42,11 +38,11 @@ def locate(config: FinetuneConfig) -> FinetuneConfig:
     digest = hashlib.sha256()
     model = model_path(config.model)
     wanted = (".json", ".safetensors", ".bin", ".txt", ".model")
-    weights = sorted(p for p in model.iterdir() if p.is_file() and p.suffix in wanted)
+    weights = sorted(p for p in model.rglob("*") if p.is_file() and p.suffix in wanted)
     for path in weights:
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        for probe in _probes(path):
-            digest.update(probe)
+        status = path.stat()
+        content = _file_digest(path, status.st_size, status.st_mtime_ns)
+        digest.update(f"{path.relative_to(model)}\0{content}\0".encode())
     digest.update(data_path(config.data).read_bytes())
     return config.replace(device=_device(config.device), inputs=digest.hexdigest()[:16])
 
@@ -82,14 +78,8 @@ def _device(name: str) -> str:
     return name
 
 
-def _probes(path: Path) -> Iterator[bytes]:
-    """Evenly spread blocks of a file: many GB are told apart without reading them all."""
-    size = path.stat().st_size
-    whole = size <= _PROBES * _PROBE_BYTES * 16
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a whole file, once for each state of it in a process."""
     with path.open("rb") as file:
-        if whole:
-            yield file.read()
-            return
-        for i in range(_PROBES):
-            file.seek(i * (size - _PROBE_BYTES) // (_PROBES - 1))
-            yield file.read(_PROBE_BYTES)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -31,11 +31,12 @@ class Diverged(ArithmeticError):  # noqa: N818
     """The loss is no longer finite.
 
     Args:
-        step: the first step, counted from 1, whose loss was NaN or infinite.
+        step: the first step, counted from 1, whose loss (or, after the last one, whose weights)
+            was NaN or infinite.
     """
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not finite from step {step} on")
+        super().__init__(f"the loss or the weights are not finite from step {step} on")
         self.step = step
 
 
@@ -116,10 +117,13 @@ def train(
             losses += new
             _refuse_divergence(losses, count=len(new))
             on_step(step + 1, losses[-1])
-            if stop.name or now - saved > CHECKPOINT_SECONDS:
+            last = step + 1 == config.steps  # what comes after training may be interrupted, too
+            if last:
+                _refuse_broken_weights(trained, step=step + 1)
+            if stop.name or last or now - saved > CHECKPOINT_SECONDS:
                 checkpoint.save(path, _snapshot(trained, optimizer, scheduler, losses, durations))
                 saved = time.monotonic()
-            if stop.name:
+            if stop.name and not last:
                 raise Interrupted(f"stopped by {stop.name} after step {step + 1}")
             looked = time.monotonic()
     return Training(losses=losses, seconds_per_step=sorted(durations)[len(durations) // 2])
@@ -162,6 +166,11 @@ def _snapshot(
         losses=losses,
         step_seconds=durations,
     )
+
+
+def _refuse_broken_weights(trained: dict[str, nn.Parameter], *, step: int) -> None:
+    if not all(bool(torch.isfinite(p).all()) for p in trained.values()):
+        raise Diverged(step)
 
 
 def _refuse_divergence(losses: list[float], *, count: int) -> None:
