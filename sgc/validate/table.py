@@ -26,7 +26,11 @@ def show(report: Report, *, console: Console) -> None:
     hidden = len(report.failures) - _SHOWN_FAILURES
     if hidden > 0:
         console.print(f"[red]and {hidden} more; --out writes them all[/red]")
-    console.print("[green bold]passed[/]" if report.passed else "[red bold]failed[/]")
+    if report.passed:
+        what = "who promises OMP's answer gives it, and all keep the contract on hard inputs"
+        console.print(f"[green bold]passed[/]: {what}", soft_wrap=True)
+    else:
+        console.print("[red bold]failed[/]")
 
 
 def _agreement_table(report: Report) -> Table:
@@ -54,7 +58,7 @@ def _agreement_table(report: Report) -> Table:
 def _cells(rows: list[Agreement]) -> list[str]:
     return [
         _pair(_percent(row.agree) for row in rows),
-        _pair(f"{_percent(row.agree_inside)} of {row.inside}" for row in rows),
+        _pair(f"{_percent(row.agree_inside)} % of {row.inside}" for row in rows),
         _pair("–" if row.error is None else f"{row.error:.0e}" for row in rows),
         _pair(_percent(row.exact) for row in rows),
         _pair(f"{row.microseconds:.0f}" for row in rows),
