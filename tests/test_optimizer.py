@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sgc
-from tests.test_compressors import every_compressor, normal, small
+from tests.helpers import every_compressor, normal, small
 
 
 def save_and_load(state):

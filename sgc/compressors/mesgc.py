@@ -14,7 +14,7 @@ from sgc import adam
 from sgc.chunkers.base import Chunker
 from sgc.compressors.base import Compressor, Shape, State, number, whole
 from sgc.decodes.base import Decode
-from sgc.registry import create
+from sgc.registry import create, resolve
 from sgc.update import Update
 
 
@@ -85,6 +85,7 @@ class MESGC(Compressor):
         self.kappa = number("kappa", kappa, least=1)  # k = κ·s measurements
         self.alpha, self.seed = number("alpha", alpha), seed
         self.projection = projection
+        self._square: bool = getattr(resolve("projection", projection), "square", False)
         self.recovery: Solver = _part("recovery", recovery)
         self.chunker: Chunker = _part("chunker", chunker, chunks=chunks, seed=seed)
         ours = {} if residual is None else {"residual": residual}
@@ -110,6 +111,11 @@ class MESGC(Compressor):
         what = f"chunks={self.chunks} of a parameter of shape {tuple(shape)} hold {length} numbers"
         if self.chunk_sparsity > length:
             return f"{what}, of which sparsity={self.sparsity} would keep {self.chunk_sparsity}"
+        if self._square and self.measurements != length:
+            return (
+                f"{what}, and projection={self.projection!r} exists only for as many measurements: "
+                f"set kappa={length / self.chunk_sparsity:g}, or take another projection"
+            )
         if self.measurements > length:
             return (
                 f"{what}, but kappa={self.kappa} and sparsity={self.sparsity} ask for "

@@ -1,0 +1,129 @@
+"""What each option of a compressor does, and what is refused."""
+
+import pytest
+import torch
+
+import sgc
+from sgc.compressors.subspace import leading_basis
+from sgc.decodes.joint import Joint
+from tests.helpers import (
+    COMPRESSORS,
+    normal,
+    one_step,
+    small,
+    takes,
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sparsity": 10, "chunks": 4}, "sparsity=10 is not divisible by chunks=4.*sparsity=8"),
+        ({"sparsity": 0}, "sparsity=0"),
+        ({"kappa": 0.5}, "kappa.*0.5"),
+        ({"residual": -1.0}, "residual.*-1"),
+        ({"chunker": "diagonal"}, "did you mean|there are"),
+        ({"recovery": "opm"}, "did you mean 'omp'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+    with pytest.raises((ValueError, LookupError), match=message):
+        small("mesgc", **options)
+
+
+def test_refusals_name_the_numbers():
+    assert "64" in small("mesgc", sparsity=64, chunks=2, kappa=8).refuses((4, 4))
+    assert "kappa=8" in small("mesgc", sparsity=16, chunks=2, kappa=8).refuses((8, 8))
+    assert "rank=9" in small("galore", rank=9).refuses((8, 20))
+    assert "not a matrix" in small("galore").refuses((20,))
+    assert "after the projection" in small("cesgc", rank=1, kappa=50).refuses((8, 8))
+    with pytest.raises(ValueError, match="at least 1, got 0 and 5"):
+        small("galore", rank=0)
+
+
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "alpha")])
+def test_alpha_scales_the_update(name):
+    gradient = normal(24, 16, dtype=torch.float64)
+    torch.testing.assert_close(
+        one_step(small(name, alpha=2.0), gradient), 2 * one_step(small(name), gradient)
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "refresh_every")])
+def test_the_subspace_is_refreshed_on_time_and_not_by_a_zero_gradient(name):
+    w = torch.nn.Parameter(torch.zeros(24, 16))
+    optimizer = sgc.CompressedAdamW([w], compressor=small(name, refresh_every=2))
+    seen = []
+    for step in range(6):
+        w.grad = torch.zeros(24, 16) if step == 0 else normal(24, 16, seed=step)
+        optimizer.step()
+        seen.append(int(optimizer.state[w]["basis_step"]))
+    assert seen == [0, 2, 2, 4, 4, 6]
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
+def test_leading_basis(shape):
+    G = normal(*shape, dtype=torch.float64)
+    U, _, Vh = torch.linalg.svd(G, full_matrices=False)
+    expected = U[:, :3] if shape[0] < shape[1] else Vh[:3].T
+    basis = leading_basis(G, 3)
+    torch.testing.assert_close(basis @ basis.T, expected @ expected.T)
+
+
+def test_the_seed_reaches_projection_and_chunker():
+    def p(seed, chunker):
+        compressor = small("mesgc", seed=seed, chunker=chunker)
+        return compressor.compress(normal(24, 16), {}, step=1)[0]
+
+    assert not torch.allclose(p(0, "contiguous"), p(1, "contiguous"))
+    assert small("mesgc", seed=5).chunker.seed == 5
+
+
+def test_padding_that_a_solver_picks_is_dropped():
+    """55 numbers in 3 chunks of 19: two places of the last chunk are padding."""
+
+    class PicksTheLast(Joint):
+        def __call__(self, solver, A, first, second, *, sparsity, eps):
+            last = torch.full((first.shape[0], sparsity), A.shape[1] - 1)
+            return last, torch.ones(first.shape[0], sparsity)
+
+    compressor = sgc.create(
+        "compressor", "mesgc", sparsity=3, chunks=3, chunker="contiguous", decode=PicksTheLast()
+    )
+    moments = torch.ones(1, 3, 8)
+    (update,) = compressor.decompress(moments, moments, [torch.ones(5, 11)], [{}], eps=1e-8)
+    assert update.index.tolist() == [18, 37, -1]
+    assert update.to_dense((5, 11)).sum() == 2
+
+
+def test_weight_decay_comes_before_the_update():
+    gradient = normal(24, 16, dtype=torch.float64)
+    w = torch.nn.Parameter(normal(24, 16, seed=9, dtype=torch.float64))
+    start = w.detach().clone()
+    w.grad = gradient
+    optimizer = sgc.CompressedAdamW([w], lr=0.1, weight_decay=0.5, compressor=small("mesgc"))
+    optimizer.step()
+    expected = 0.95 * start - 0.1 * one_step(small("mesgc"), gradient)
+    torch.testing.assert_close(w.detach(), expected)
+
+
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "residual")])
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e-24, 1e-12, 1e12])
+def test_the_residual_is_bounded_at_every_gradient_scale(name, scale):
+    """G/rms(G) is about one whatever G is: float32 squares must not decide."""
+    gradient = (normal(24, 16) * scale).double()
+    w = torch.nn.Parameter(torch.zeros(24, 16))
+    w.grad = gradient.float()
+    sgc.CompressedAdamW([w], lr=1.0, compressor=small(name, residual=0.1)).step()
+    assert w.abs().max() <= 6.0
+
+
+def test_options_of_objects_must_agree():
+    with pytest.raises(ValueError, match="16 chunks, but chunks=2"):
+        small("mesgc", chunker=sgc.create("chunker", "strided", chunks=16))
+    with pytest.raises(ValueError, match="alpha"):
+        small("mesgc", alpha=float("nan"))
+    with pytest.raises(TypeError):
+        small("mesgc", sparsity=8.5)
+    with pytest.raises(ValueError, match="decode object"):
+        small("mesgc", decode=Joint(), residual=0.1)
