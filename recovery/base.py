@@ -6,32 +6,25 @@ atoms) and inherits the rest.
 
 import abc
 import dataclasses
+import itertools
 import weakref
+from collections.abc import Iterable
 from operator import index as operator_index
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from projections import Projection, as_projection
 from recovery.dictionary import Dictionary
-from recovery.result import RecoveryResult, Status
+from recovery.least_squares import fit
+from recovery.result import Recovered, RecoveryResult, Status
+from recovery.scaling import normalised, rounding_level
 
-__all__ = ["Recovered", "RecoveryResult", "Solver", "Status"]
+__all__ = ["Recovered", "RecoveryResult", "Solver", "Status", "rounding_level"]
 
 _HALF = (torch.float16, torch.bfloat16)
-
-
-@dataclasses.dataclass
-class Recovered:
-    """What a solver finds for one tile of unit rows, in coefficients of unit-norm atoms."""
-
-    support: Int[Tensor, "batch s"]
-    values: Float[Tensor, "batch s"]
-    residual: Float[Tensor, "batch k"]
-    iterations: Int[Tensor, " batch"]
-    status: Int[Tensor, " batch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +103,7 @@ class Solver(abc.ABC):
         entry = self._cache.get(id(A))
         if entry is None or entry.source() is not A:
             return 0
-        extra = entry.extra.nbytes if isinstance(entry.extra, Tensor) else 0
+        extra = getattr(entry.extra, "nbytes", 0)
         return extra + Dictionary(entry.wrapped or A, entry.matrix, entry.inverse_norms).nbytes
 
     @torch.no_grad()
@@ -120,6 +113,7 @@ class Solver(abc.ABC):
         y: "Float[Tensor, 'batch k'] | Float[Tensor, ' k']",
         *,
         sparsity: int,
+        companion: "Float[Tensor, 'batch k'] | Float[Tensor, ' k'] | None" = None,
     ) -> RecoveryResult:
         """Recover every row of y.
 
@@ -128,6 +122,8 @@ class Solver(abc.ABC):
             y: ``(batch, k)`` measurements, or ``(k,)`` for one signal (batch 1 in the answer);
                 narrower than A is computed in A's dtype.
             sparsity: s, at most this many atoms a signal; 1 ≤ s ≤ d.
+            companion: more measurements, of y's shape: ``result.companion`` holds the coefficients
+                that fit row i of it best (least squares) on the support recovered from row i of y.
 
         Raises:
             ValueError: shapes or devices do not match, s outside [1, d], A not finite.
@@ -144,30 +140,80 @@ class Solver(abc.ABC):
         if tolerance is None:
             tolerance = rounding_level(k, y.dtype)
 
-        unit, scale, finite = _normalised(y)
+        if companion is not None:
+            companion = _checked(companion, dictionary.operator)
+            if companion.shape != y.shape:
+                raise ValueError(
+                    f"companion must have the shape of y, {tuple(y.shape)}, "
+                    f"got {tuple(companion.shape)}"
+                )
+        return self.solve_checked(
+            dictionary, extra, y, companion, sparsity=sparsity, tolerance=tolerance
+        )
+
+    def solve_checked(
+        self,
+        dictionary: Dictionary,
+        extra: Any,
+        y: Float[Tensor, "batch k"],
+        companion: Float[Tensor, "batch k"] | None,
+        *,
+        sparsity: int,
+        tolerance: float,
+    ) -> RecoveryResult:
+        """What :meth:`solve` does with arguments that fit: scale, tile, recover, scale back.
+
+        A solver that does all this in kernels of its own overrides it, and keeps the statuses.
+        """
+        unit, scale, finite = normalised(y)
+        fellow = None
+        if companion is not None:
+            fellow, fellow_scale, fellow_finite = normalised(companion)
         on_cpu = y.device.type == "cpu"
-        rows = max(1, (self.cpu_tile_numel if on_cpu else self.accelerator_tile_numel) // d)
+        numel = self.cpu_tile_numel if on_cpu else self.accelerator_tile_numel
+        rows = max(1, numel // dictionary.shape[1])
         tiles = [
-            self.recover(dictionary, extra, tile, sparsity=sparsity, tolerance=tolerance)
-            for tile in unit.split(rows)
+            self._recover(dictionary, extra, *pair, sparsity=sparsity, tolerance=tolerance)
+            for pair in zip(unit.split(rows), _split(fellow, rows), strict=False)
         ]
-        found = {
-            f.name: torch.cat([getattr(tile, f.name) for tile in tiles])
+        found: dict[str, Any] = {
+            f.name: _join([getattr(tile, f.name) for tile in tiles])
             for f in dataclasses.fields(Recovered)
         }
         zero, bad = finite & (scale == 0), ~finite
-        support = found["support"].masked_fill((zero | bad)[:, None], -1)
+        empty = zero | bad
+        support = found["support"].masked_fill(empty[:, None], -1)
+        unused = support < 0
         inverse = dictionary.inverse_norms[support.clamp(min=0)]
         values = found["values"] * inverse * scale[:, None]
         residual_norm = torch.linalg.vector_norm(found["residual"], dim=1) * scale
         status = found["status"].masked_fill(zero, Status.ZERO_SIGNAL)
+        if fellow is not None:
+            beside = found["companion"] * inverse * fellow_scale[:, None]
+            beside = beside.masked_fill(unused, 0).masked_fill(~fellow_finite[:, None], torch.nan)
         return RecoveryResult(
             support=support,
-            values=values.masked_fill(support < 0, 0),
+            values=values.masked_fill(unused, 0),
             residual_norm=residual_norm.masked_fill(bad, torch.nan),
-            iterations=found["iterations"].masked_fill(zero | bad, 0),
+            iterations=found["iterations"].masked_fill(empty, 0),
             status=status.masked_fill(bad, Status.NON_FINITE),
+            companion=None if fellow is None else beside,
         )
+
+    def _recover(
+        self,
+        dictionary: Dictionary,
+        extra: Any,
+        y: Float[Tensor, "batch k"],
+        companion: Float[Tensor, "batch k"] | None,
+        **options: Any,
+    ) -> Recovered:
+        if companion is None:
+            return self.recover(dictionary, extra, y, **options)
+        found = self.recover(dictionary, extra, y, **options)
+        used = (found.support >= 0).to(y.dtype)[..., None]
+        found.companion, _ = fit(dictionary.atoms(found.support.clamp(min=0)) * used, companion)
+        return found
 
     def _prepare(self, A: Any) -> tuple[Dictionary, Any]:
         version = _version(A)
@@ -209,9 +255,15 @@ def _version(A: Any) -> int:
     return numbers._version if isinstance(numbers, Tensor) and not numbers.is_inference() else 0
 
 
-def rounding_level(k: int, dtype: torch.dtype) -> float:
-    """Relative residual that rounding leaves of k numbers: below it there is nothing to explain."""
-    return 4 * k**0.5 * torch.finfo(dtype).eps
+def _split(y: Tensor | None, rows: int) -> Iterable[Tensor | None]:
+    return itertools.repeat(None) if y is None else y.split(rows)
+
+
+def _join(parts: list[Tensor | None]) -> Tensor | None:
+    whole = [part for part in parts if part is not None]
+    if len(whole) < 2:
+        return whole[0] if whole else None
+    return torch.cat(whole)
 
 
 def _checked(y: Tensor, operator: Projection) -> Float[Tensor, "batch k"]:
@@ -229,23 +281,3 @@ def _checked(y: Tensor, operator: Projection) -> Float[Tensor, "batch k"]:
             f"y is {y.dtype} but A only {operator.dtype}: make A in float64, or round y yourself"
         )
     return y.detach().to(operator.dtype).reshape(-1, k)
-
-
-def _normalised(
-    y: Float[Tensor, "batch k"],
-) -> tuple[Float[Tensor, "batch k"], Float[Tensor, " batch"], Bool[Tensor, " batch"]]:
-    """Rows divided by their norm, the norms, and which rows are finite (the others become 0).
-
-    The largest entry is first brought near one by a power of two, which is exact: 1e-30 and 1e30
-    are as good as 1, and y and y·2ⁿ give the same bits.
-    """
-    largest = y.abs().amax(1)
-    finite = torch.isfinite(largest)
-    _, exponent = torch.frexp(torch.where(finite, largest, 1))
-    half = exponent // 2  # in two steps: 2^-exponent itself may overflow
-    down, down_rest = torch.exp2(-half.to(y.dtype)), torch.exp2((half - exponent).to(y.dtype))
-    near_one = torch.where(finite[:, None], y, 0) * down[:, None] * down_rest[:, None]
-    norm = torch.linalg.vector_norm(near_one, dim=1)
-    scale = norm / down / down_rest
-    finite = finite & torch.isfinite(scale)
-    return near_one / norm.clamp(min=torch.finfo(y.dtype).tiny)[:, None], scale, finite

@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recovery.base import Recovered, Status, rounding_level
 from recovery.dictionary import Dictionary
+from recovery.result import Recovered, Status
+from recovery.scaling import rounding_level
 
 
 def fit(

@@ -1,66 +1,315 @@
-"""OMP with its selection in a CUDA kernel of our own, launched through CuPy."""
+"""OMP on the GPU in CUDA kernels of our own, launched through CuPy."""
 
+import dataclasses
 import functools
 import pathlib
-from typing import Any
+from typing import Any, ClassVar
 
 import cupy
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from recovery.dictionary import Dictionary
+from recovery.kernels.launch import Argument, Kernel, Launch
+from recovery.kernels.scratch import Scratch
 from recovery.omp import OMP
+from recovery.result import RecoveryResult
+from recovery.scaling import rounding_level
 
-_THREADS = 256
+_KERNELS = pathlib.Path(__file__).parent / "kernels"
+#: fp16 parts of one number, by the precision of the correlations.
+_PARTS = {"float32": 3, "tf32": 1}
+#: Up to here a signal's measurements stay in registers while all atoms stream past.
+_FEW = 16
+#: Above, the factorisation of the kernels would leave registers: torch does it.
+_MOST = 1024
+_SCALE = 2.0**11
+_TILE, _DEPTH, _STAGES = 128, 32, 4  # of correlate_many
+_SIGNALS = 64  # of a warp of correlate_few
+_WARPS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class _Atoms:
+    """Unit atoms as the kernels read them."""
+
+    rows: Float[Tensor, "d k"]
+    parts: Float[Tensor, "padded width"]
+    written_out: bool  # rows are a copy made here
+
+    @property
+    def nbytes(self) -> int:
+        return self.parts.nbytes + self.written_out * self.rows.nbytes
 
 
 class CupyOMP(OMP):
-    """:class:`recovery.omp.OMP` whose arg-max runs in one CUDA kernel; float32, GPU only.
+    """:class:`recovery.omp.OMP` in three CUDA kernels a step; float32, GPU only.
 
-    The kernel (``omp_cupy.cu``) reads each correlation once, leaves out the atoms already taken and
-    writes one index a signal: no copy of ``|·|``, no mask. Torch tensors are handed over by DLPack
-    without a copy, on torch's current stream.
+    An iteration is one correlation and one update. The correlation runs on tensor cores and keeps
+    one number a signal, the largest magnitude with its place: batch×d numbers are made and never
+    written. The update, one warp a signal, takes the atom, orthogonalises it, and writes residual,
+    factor and the operands of the next correlation. Nothing waits for the host.
+
+    Which of the two correlations runs is decided by k:
+
+    - k ≤ 16 (MESGC): a warp keeps 64 signals in registers and streams the atoms past them;
+      2·k·d flops a signal on data read once. It names the group of 128 atoms with the largest
+      magnitude, and the update finds the atom in it in fp32.
+    - k > 16 (CESGC): a tiled matrix product, 128 signals × 128 atoms a block, whose epilogue
+      leaves out the atoms taken and keeps the maximum. Signals and atoms are read from L2.
+
+    Above k = 1024 the torch form of :class:`recovery.omp.OMP` is used.
+
+    Args:
+        precision: "float32": every number is split into two fp16 parts and three of their four
+            products are summed in float32, an error of 2⁻²²; "tf32": one part, 11 bits as in TF32,
+            a third of the work. The rest of the arithmetic is float32 in either case.
+        tolerance: see :class:`recovery.base.Solver`.
+
+    Memory: the fp16 atoms are kept (2 or 6 bytes × k·d); scratch in a call is 4 bytes × batch ×
+    (s·k + s²) for the factor, one bit × batch × d for k > 16, a few rows of k more, and at most
+    512 MiB at a time.
 
     Raises:
         ImportError: CuPy finds no GPU.
+        ValueError: unknown precision.
     """
 
     devices = frozenset({"cuda"})
     dtypes = frozenset({torch.float32})
+    #: Bytes of scratch that a tile of signals may take.
+    scratch_bytes: ClassVar[int] = 2**29
 
-    def __init__(self, *, tolerance: float | None = None) -> None:
+    def __init__(self, *, precision: str = "float32", tolerance: float | None = None) -> None:
         super().__init__(tolerance=tolerance)
+        if precision not in _PARTS:
+            raise ValueError(f"precision must be one of {', '.join(_PARTS)}, got {precision!r}")
         if not cupy.is_available():
             raise ImportError("omp-cupy needs an NVIDIA GPU and its driver, and CuPy finds none")
+        self.precision = precision
 
-    def select(
+    def prepare(self, dictionary: Dictionary) -> _Atoms | None:
+        k, d = dictionary.shape
+        if k > _MOST:
+            return None
+        rows = dictionary.matrix
+        if rows is None:  # a structured operator: its atoms are written out once
+            rows = dictionary.atoms(torch.arange(d, device=dictionary.operator.device))
+        rows = rows.contiguous()
+        parts = _split(rows, _PARTS[self.precision], width=self._width(k), multiple=_TILE)
+        ordered = _in_fragment_order(parts) if k <= _FEW else parts
+        return _Atoms(rows, ordered, written_out=dictionary.matrix is None)
+
+    def solve_checked(
         self,
-        correlation: Float[Tensor, "batch d"],
-        taken: Int[Tensor, "batch i"],
-    ) -> Int[Tensor, " batch"]:
-        taken = taken.contiguous()
-        best = torch.empty(correlation.shape[0], dtype=torch.int64, device=correlation.device)
-        if best.numel():
-            stream = cupy.cuda.Stream.from_external(_TorchStream(correlation.device))
-            views = [cupy.from_dlpack(t) if t.numel() else None for t in (correlation, taken, best)]
-            views[1] = views[2] if views[1] is None else views[1]  # nothing is taken: never read
-            with cupy.cuda.Device(correlation.device.index), stream:
-                sizes = (correlation.shape[1], taken.shape[1], taken.shape[1])
-                _kernel()((correlation.shape[0],), (_THREADS,), (*views, *map(cupy.int32, sizes)))
-        return best
+        dictionary: Dictionary,
+        extra: _Atoms | None,
+        y: Float[Tensor, "batch k"],
+        companion: Float[Tensor, "batch k"] | None,
+        *,
+        sparsity: int,
+        tolerance: float,
+    ) -> RecoveryResult:
+        if extra is None:
+            return super().solve_checked(
+                dictionary, extra, y, companion, sparsity=sparsity, tolerance=tolerance
+            )
+        batch, k = y.shape
+        found = RecoveryResult(
+            support=_int64(y, batch, sparsity),
+            values=y.new_empty(batch, sparsity),
+            residual_norm=y.new_empty(batch),
+            iterations=_int64(y, batch),
+            status=_int64(y, batch),
+            companion=None if companion is None else y.new_empty(batch, sparsity),
+        )
+        steps = min(sparsity, k)
+        row = 4 * (steps * (k + steps) + 2 * k) + 2 * self._width(k) + dictionary.shape[1] // 8
+        rows = max(_TILE, self.scratch_bytes // row)
+        y = y.contiguous()
+        companion = None if companion is None else companion.contiguous()
+        for start in range(0, batch, rows):
+            tile = slice(start, start + rows) if batch > rows else slice(None)
+            self._pursue(
+                dictionary,
+                extra,
+                y[tile],
+                None if companion is None else companion[tile],
+                _rows_of(found, tile),
+                steps=steps,
+                tolerance=tolerance,
+            )
+        return found
+
+    def _pursue(
+        self,
+        dictionary: Dictionary,
+        atoms: _Atoms,
+        y: Float[Tensor, "batch k"],
+        companion: Float[Tensor, "batch k"] | None,
+        found: RecoveryResult,
+        *,
+        steps: int,
+        tolerance: float,
+    ) -> None:
+        """Recover some rows into ``found``."""
+        (batch, k), d, sparsity = y.shape, dictionary.shape[1], found.support.shape[1]
+        few, width, parts = k <= _FEW, self._width(k), _PARTS[self.precision]
+        words = _padded(d, _TILE) // 32
+        both = companion is not None
+        room = Scratch(
+            y.device,
+            residual=4 * batch * k,
+            rest=4 * batch * k * both,
+            scale=4 * batch,
+            rest_scale=4 * batch * both,
+            signals=2 * _padded(batch, _TILE) * width,
+            best=8 * batch,
+            taken=0 if few else 4 * batch * words,
+            basis=4 * batch * (steps if steps > 1 else 0) * k,
+            triangle=4 * batch * steps * steps,
+            weights=4 * batch * steps,
+            rest_weights=4 * batch * steps * both,
+        )
+        kernels = _pursuit(_registers(k), few)
+        launch = functools.partial(_a_warp_a_row, rows=batch, device=y.device)
+        launch(
+            kernels["begin"],
+            *(y, companion, room["residual"], room["rest"], room["scale"], room["rest_scale"]),
+            *(room["signals"], room["best"], room["taken"], found.support, found.status),
+            *(batch, k, width, words, sparsity, parts),
+        )()
+        correlate = self._correlation(atoms, room, batch=batch, k=k, words=words, device=y.device)
+        pursue = launch(
+            kernels["pursue"],
+            0,  # the step: set below
+            *(atoms.rows, room["best"], room["residual"], room["rest"], room["signals"]),
+            *(room["basis"], room["triangle"], room["weights"], room["rest_weights"]),
+            *(room["taken"], found.support, found.status),
+            *(batch, k, d, width, words, steps, sparsity, parts),
+            *(float(tolerance), rounding_level(k, y.dtype)),
+        )
+        for step in range(steps):
+            correlate()
+            pursue.set(0, step)
+            pursue()
+        launch(
+            kernels["finish"],
+            *(room["residual"], room["triangle"], room["weights"], room["rest_weights"]),
+            *(room["scale"], room["rest_scale"], dictionary.inverse_norms, found.support),
+            *(found.values, found.companion, found.residual_norm, found.status, found.iterations),
+            *(batch, k, steps, sparsity),
+            shared=4 * _WARPS * steps,
+        )()
+
+    def _correlation(
+        self,
+        atoms: _Atoms,
+        room: Scratch,
+        *,
+        batch: int,
+        k: int,
+        words: int,
+        device: torch.device,
+    ) -> Launch:
+        width, panels = self._width(k), atoms.parts.shape[0]
+        if k <= _FEW:
+            columns, groups = -(-batch // (_WARPS * _SIGNALS)), panels
+            # Twelve blocks for every multiprocessor: signals first, then shares of the atoms.
+            share = -(-groups * columns // (12 * _multiprocessors(device))) if columns else 1
+            return _few(width // 8).bind(
+                (columns, -(-groups // share)),
+                32 * _WARPS,
+                *(atoms.parts, room["signals"], room["best"], batch, groups, share),
+                device=device,
+            )
+        return _many().bind(
+            (-(-batch // _TILE), panels // _TILE),
+            32 * _WARPS,
+            *(atoms.parts, room["signals"], room["taken"], room["best"], batch, width, words),
+            device=device,
+        )
+
+    def _width(self, k: int) -> int:
+        """fp16 parts of a row, with zeros up to what the kernel reads at once."""
+        return _padded(_PARTS[self.precision] * k, 8 if k <= _FEW else _DEPTH)
 
 
-class _TorchStream:
-    """Torch's current stream, in the protocol by which CuPy takes streams of others."""
+def _rows_of(found: RecoveryResult, tile: slice) -> RecoveryResult:
+    def part(field: dataclasses.Field[Any]) -> Any:
+        whole = getattr(found, field.name)
+        return whole if whole is None else whole[tile]
 
-    def __init__(self, device: torch.device) -> None:
-        self._pointer = torch.cuda.current_stream(device).cuda_stream
+    return RecoveryResult(*map(part, dataclasses.fields(found)))
 
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return (0, self._pointer)
+
+def _int64(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.int64, device=like.device)
+
+
+def _padded(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _split(
+    rows: Float[Tensor, "d k"], parts: int, *, width: int, multiple: int
+) -> Float[Tensor, "padded width"]:
+    """Rows of fp16 parts (hi, hi, lo) of ``2¹¹·rows``; see ``kernels/pursue.cu``."""
+    d, k = rows.shape
+    out = torch.zeros(_padded(d, multiple), width, dtype=torch.float16, device=rows.device)
+    scaled = rows * _SCALE
+    high = scaled.half()
+    out[:d, :k] = high
+    if parts == 3:
+        out[:d, k : 2 * k] = high
+        out[:d, 2 * k : 3 * k] = scaled - high.float()
+    return out
+
+
+def _in_fragment_order(parts: Float[Tensor, "padded width"]) -> Tensor:
+    """``(padded/128, …)``: for 32 atoms at a time, what each lane feeds its tensor core."""
+    padded, width = parts.shape
+    tiles = parts.view(padded // 32, 4, 8, width // 8, 4, 2)  # [tile, e, g, block, t, pair]
+    ordered = tiles.permute(0, 3, 2, 4, 1, 5).contiguous()  # [tile, block, g, t, e, pair]
+    return ordered.view(padded // _TILE, -1)
+
+
+def _registers(k: int) -> int:
+    """Numbers of a vector that a lane keeps: the next of few compiled sizes."""
+    needed = -(-k // 32)
+    return next(size for size in (1, 2, 4, 7, 8, 12, 16, 32) if size >= needed)
+
+
+def _a_warp_a_row(
+    kernel: Kernel,
+    *arguments: Argument,
+    rows: int,
+    device: torch.device,
+    shared: int | None = None,
+) -> Launch:
+    grid = (-(-rows // _WARPS),)
+    return kernel.bind(grid, 32 * _WARPS, *arguments, device=device, shared=shared)
 
 
 @functools.cache
-def _kernel() -> Any:
-    source = pathlib.Path(__file__).with_suffix(".cu").read_text()
-    return cupy.RawModule(code=source, options=("-std=c++17",)).get_function("argmax_excluding")
+def _pursuit(registers: int, few: bool) -> dict[str, Kernel]:
+    names = ("begin", "pursue", "finish")
+    source = _KERNELS / "pursue.cu"
+    return {name: Kernel(source, name, REGS=registers, FEW=int(few)) for name in names}
+
+
+@functools.cache
+def _few(blocks: int) -> Kernel:
+    return Kernel(_KERNELS / "correlate_few.cu", "correlate_few", KB=blocks)
+
+
+@functools.cache
+def _many() -> Kernel:
+    stage = 2 * _TILE * _DEPTH * 2
+    return Kernel(_KERNELS / "correlate_many.cu", "correlate_many", shared=_STAGES * stage)
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count

@@ -53,6 +53,8 @@ class RecoveryResult:
         residual_norm: ``(batch,)`` Euclidean norm of ``y − A x``, in the units of y.
         iterations: ``(batch,)`` int64 iterations spent on the signal.
         status: ``(batch,)`` int64 codes of :class:`Status`.
+        companion: ``(batch, s)`` coefficients of a second measurement on the same support, where
+            :meth:`recovery.base.Solver.solve` was given one; NaN in rows where it is not finite.
     """
 
     support: Int[Tensor, "batch s"]
@@ -60,6 +62,7 @@ class RecoveryResult:
     residual_norm: Float[Tensor, " batch"]
     iterations: Int[Tensor, " batch"]
     status: Int[Tensor, " batch"]
+    companion: Float[Tensor, "batch s"] | None = None
 
     def to_dense(self, d: int) -> Float[Tensor, "batch d"]:
         """The signals as dense vectors of length d.
@@ -78,3 +81,15 @@ class RecoveryResult:
         """How many signals ended in each status, by name; those that did not occur are left out."""
         tally = torch.bincount(self.status, minlength=len(Status)).tolist()
         return {Status(code).name: n for code, n in enumerate(tally) if n}
+
+
+@dataclasses.dataclass
+class Recovered:
+    """What a solver finds for one tile of unit rows, in coefficients of unit-norm atoms."""
+
+    support: Int[Tensor, "batch s"]
+    values: Float[Tensor, "batch s"]
+    residual: Float[Tensor, "batch k"]
+    iterations: Int[Tensor, " batch"]
+    status: Int[Tensor, " batch"]
+    companion: Float[Tensor, "batch s"] | None = None  # the same for a second right-hand side

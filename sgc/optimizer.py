@@ -1,26 +1,29 @@
 """CompressedAdamW: ``W ← W − η·g(ρ(f(G)))`` as a torch optimizer."""
 
-import math
-import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from sgc import adam
+from sgc.blocks import State, block
 from sgc.compressors.base import Compressor
-from sgc.registry import create, did_you_mean
-
-_UNSUPPORTED = {
-    "capturable": "the step counters live on the CPU",
-    "differentiable": "sparse recovery is not differentiable",
-    "fused": "only torch's own AdamW has a fused kernel",
-    "amsgrad": "a maximum over sketches is not a sketch",
-}
+from sgc.groups import (
+    UNSUPPORTED,
+    Alike,
+    check_options,
+    check_parameters,
+    compressor_of,
+    partition,
+    refuse_flags,
+    refuse_misspelt,
+)
+from sgc.rounding import NEAREST, stochastic
+from sgc.top_entries import energies
 
 
 class CompressedAdamW(Optimizer):
@@ -34,6 +37,9 @@ class CompressedAdamW(Optimizer):
     (``W ← (1 − η λ) W`` before the update, as in :class:`torch.optim.AdamW`). Parameters without a
     compressor are handed to torch's AdamW, bit for bit.
 
+    A step works on all parameters of a group that have shape, dtype, device and step count in
+    common as one: their moments lie in one block of memory.
+
     Moments are float32 (float64 for float64 parameters), also under bf16 weights. Parameters with
     fewer than two dimensions that the compressor cannot take (biases, norms) get plain AdamW with
     one warning; larger ones that it cannot take are refused when they are added.
@@ -46,7 +52,11 @@ class CompressedAdamW(Optimizer):
         weight_decay: λ; 0 in the paper.
         compressor: a registered name (with its default options), a
             :class:`~sgc.compressors.base.Compressor`, or None for plain AdamW.
-        maximize: step uphill.
+        maximize: step uphill; the negated gradients of alike parameters are a temporary copy.
+        rounding: of bfloat16 weights, ``nearest`` or ``stochastic``
+            (:class:`sgc.rounding.Rounding`); other dtypes have nothing to round, except float16,
+            which is refused. Parameters that get plain AdamW are rounded to the nearest.
+        seed: of the stochastic rounding.
 
     Raises:
         ValueError: options out of range, a parameter that its compressor cannot take, or a flag of
@@ -54,7 +64,8 @@ class CompressedAdamW(Optimizer):
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(16, 16))
-        >>> mesgc = create("compressor", "mesgc", sparsity=8, chunks=4, kappa=8)
+        >>> import sgc
+        >>> mesgc = sgc.create("compressor", "mesgc", sparsity=8, chunks=4, kappa=8)
         >>> optimizer = CompressedAdamW([w], lr=1e-2, compressor=mesgc)
         >>> w.square().sum().backward()
         >>> optimizer.step()
@@ -72,16 +83,20 @@ class CompressedAdamW(Optimizer):
         *,
         compressor: str | Compressor | None = "mesgc",
         maximize: bool = False,
+        rounding: str = "nearest",
+        seed: int = 0,
         **unsupported: Any,
     ) -> None:
-        _refuse_flags(unsupported)
+        refuse_flags(unsupported)
         defaults = {
             "lr": lr,
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
-            "compressor": _compressor(compressor),
+            "compressor": compressor_of(compressor),
             "maximize": maximize,
+            "rounding": rounding,
+            "seed": seed,
         }
         super().__init__(params, defaults)
 
@@ -91,15 +106,15 @@ class CompressedAdamW(Optimizer):
         Raises:
             ValueError: as in the constructor.
         """
-        _refuse_flags({k: v for k, v in param_group.items() if k in _UNSUPPORTED})
-        _refuse_misspelt(param_group, known=["params", *self.defaults])
+        refuse_flags({k: v for k, v in param_group.items() if k in UNSUPPORTED})
+        refuse_misspelt(param_group, known=["params", *self.defaults])
         group = {**param_group}
         if "compressor" in group:
-            group["compressor"] = _compressor(group["compressor"])
-        _check_options({**self.defaults, **group})
+            group["compressor"] = compressor_of(group["compressor"])
+        check_options({**self.defaults, **group})
         super().add_param_group(group)
         try:
-            _check_parameters(self.param_groups[-1])
+            check_parameters(self.param_groups[-1])
         except ValueError:
             self.param_groups.pop()
             raise
@@ -118,42 +133,27 @@ class CompressedAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        first = 0
         for group in self.param_groups:
-            compressor: Compressor = group["compressor"]
-            plain: list[Tensor] = []
-            # Parameters that share a shape and a step count are decompressed in one call.
-            alike: dict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.grad.is_sparse:
-                    raise RuntimeError(
-                        "CompressedAdamW needs dense gradients; build the embedding with "
-                        "sparse=False, or give it torch.optim.SparseAdam"
-                    )
-                if _is_plain(compressor, p):
-                    plain.append(p)
-                    continue
-                state = self._state(p, compressor)
-                key = (p.shape, p.dtype, p.device, int(state["step"]))
-                alike[key].append(p)
-            if plain:
+            plain, compressed = partition(group, first)
+            first += len(group["params"])
+            if plain is not None:
                 self._step_plain(plain, group)
-            for parameters in alike.values():
-                self._step_compressed(parameters, group)
+            for alike in compressed:
+                self._step_alike(alike, group)
         return loss
 
-    def _step_plain(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        states = [self._state(p, None) for p in parameters]
+    def _step_plain(self, plain: Alike, group: dict[str, Any]) -> None:
+        states = [self._plain_state(p) for p in plain.parameters]
         beta1, beta2 = group["betas"]
         adamw(
-            parameters,
-            [p.grad for p in parameters if p.grad is not None],
+            plain.parameters,
+            plain.gradients,
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            has_complex=any(p.is_complex() for p in parameters),
+            has_complex=any(p.is_complex() for p in plain.parameters),
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,
@@ -163,43 +163,83 @@ class CompressedAdamW(Optimizer):
             maximize=group["maximize"],
         )
 
-    def _step_compressed(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_alike(self, alike: Alike, group: dict[str, Any]) -> None:
+        """Parameters that share their step count go together."""
+        states = self._states(alike.parameters, group["compressor"])
+        counters, write_back = block(states, "step")
+        counters += 1
+        write_back()
+        steps = counters.tolist()
+        distinct = dict.fromkeys(steps)
+        if len(distinct) == 1:
+            self._step_compressed(alike, states, group, step=int(steps[0]))
+            return
+        for step in distinct:
+            those = [i for i, own in enumerate(steps) if own == step]
+            some = [states[i] for i in those]
+            self._step_compressed(alike.of(those), some, group, step=int(step))
+
+    def _step_compressed(
+        self, alike: Alike, states: Sequence[State], group: dict[str, Any], *, step: int
+    ) -> None:
         compressor: Compressor = group["compressor"]
+        weights, gradients = alike.parameters, alike.gradients
         beta1, beta2 = group["betas"]
-        states = [self.state[p] for p in parameters]
-        gradients = [p.grad for p in parameters if p.grad is not None]
         if group["maximize"]:
-            gradients = [-g for g in gradients]
+            gradients = list(torch._foreach_neg(gradients))
 
-        for gradient, state in zip(gradients, states, strict=True):
-            state["step"] += 1
-            p, q = compressor.compress(gradient, state, step=int(state["step"]))
-            adam.accumulate(state["exp_avg"], state["exp_avg_sq"], p, q, beta1=beta1, beta2=beta2)
+        compressed = compressor.compress(gradients, states, step=step)
+        first, keep_first = block(states, "exp_avg")
+        second, keep_second = block(states, "exp_avg_sq")
+        p, q = compressed.p, compressed.q
+        adam.accumulate(first, second, p, q, beta1=beta1, beta2=beta2)
+        keep_first()
+        keep_second()
+        update = compressor.decompress(
+            first / (1 - beta1**step),
+            second / (1 - beta2**step),
+            compressed,
+            states,
+            eps=group["eps"],
+        )
+        lr = _learning_rate(group["lr"], weights[0].device)
+        rounding = NEAREST
+        if group["rounding"] == "stochastic" and weights[0].dtype == torch.bfloat16:
+            rounding = stochastic(group["seed"], step, alike.positions)
+        update.apply_to(
+            weights,
+            gradients,
+            lr=lr,
+            decay=1 - lr * group["weight_decay"] if group["weight_decay"] else 1.0,
+            residual=_residual(compressor.residual, gradients, compressed.energy),
+            rounding=rounding,
+        )
 
-        step = int(states[0]["step"])
-        first = torch.stack([state["exp_avg"] for state in states]) / (1 - beta1**step)
-        second = torch.stack([state["exp_avg_sq"] for state in states]) / (1 - beta2**step)
-        updates = compressor.decompress(first, second, gradients, states, eps=group["eps"])
-        for w, gradient, update in zip(parameters, gradients, updates, strict=True):
-            if group["weight_decay"]:
-                w.mul_(1 - group["lr"] * group["weight_decay"])
-            update.apply_to(w, gradient, lr=group["lr"], residual=compressor.residual)
-
-    def _state(self, p: Tensor, compressor: Compressor | None) -> dict[str, Any]:
-        """State of a parameter, made at its first step: distributed checkpoints count on that."""
-        state: dict[str, Any] = self.state[p]
+    def _plain_state(self, p: Tensor) -> State:
+        state: State = self.state[p]
         if not state:
             state["step"] = torch.tensor(0.0, dtype=torch.float32)
-            if compressor is None:
-                state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-                state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            else:
-                dtype = adam.moment_dtype(p.dtype)
-                shape = compressor.moment_shape(tuple(p.shape))
-                state["exp_avg"] = torch.zeros(shape, dtype=dtype, device=p.device)
-                state["exp_avg_sq"] = torch.zeros(shape, dtype=dtype, device=p.device)
-                state.update(compressor.init_state(tuple(p.shape), p.device, dtype))
+            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         return state
+
+    def _states(self, parameters: Sequence[Tensor], compressor: Compressor) -> list[State]:
+        """States of alike parameters, made at the first step: distributed checkpoints count on it.
+
+        New ones lie in one block of memory, so that one operation covers them all.
+        """
+        states: list[State] = [self.state[p] for p in parameters]
+        new = [state for state in states if not state]
+        if new:
+            shape, device = tuple(parameters[0].shape), parameters[0].device
+            dtype = adam.moment_dtype(parameters[0].dtype)
+            moments = (len(new), *compressor.moment_shape(shape))
+            steps = torch.zeros(len(new), dtype=torch.float32)
+            first, second = (torch.zeros(moments, dtype=dtype, device=device) for _ in range(2))
+            for i, state in enumerate(new):
+                state.update(step=steps[i], exp_avg=first[i], exp_avg_sq=second[i])
+                state.update(compressor.init_state(shape, device, dtype))
+        return states
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only (loads with ``weights_only=True``).
@@ -235,6 +275,8 @@ class CompressedAdamW(Optimizer):
         super().load_state_dict(state_dict)
         for group, mine in zip(self.param_groups, own, strict=True):
             group["compressor"] = mine
+            for option, value in self.defaults.items():
+                group.setdefault(option, value)  # a state from before there was the option
         # torch casts every state tensor but "step" to the parameter's dtype: take the saved ones.
         places = [i for saved in saved_groups for i in saved["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -246,77 +288,28 @@ class CompressedAdamW(Optimizer):
                     self.state[p][key] = value.detach().to(device, copy=True)
 
 
-#: Keys that torch's schedulers and others put into groups.
-_OF_OTHERS = frozenset({"initial_lr", "max_lr", "min_lr", "name", "param_names", *_UNSUPPORTED})
 #: Counters: read on the host at every step, so they never live on an accelerator.
 _CPU_STATE = frozenset({"step", "basis_step"})
+_RMS_FLOOR = 1e-30  # its reciprocal still fits float32
 
 
-def _compressor(given: str | Compressor | None) -> Compressor:
-    if isinstance(given, Compressor):
-        return given
-    if given is None or isinstance(given, str):
-        return create("compressor", given or "none")
-    raise TypeError(
-        f"compressor must be a registered name, a Compressor or None, got {type(given).__name__}"
-    )
+def _learning_rate(lr: float | Tensor, device: torch.device) -> float | Tensor:
+    """A number where the host has it; what an accelerator holds is used there, without a look."""
+    if not isinstance(lr, Tensor):
+        return lr
+    if lr.device.type == "cpu" or device.type == "cpu":
+        return float(lr)
+    return lr.detach().reshape(()).to(device, non_blocking=True)
 
 
-def _is_plain(compressor: Compressor, p: Tensor) -> bool:
-    return compressor.native or compressor.refuses(tuple(p.shape)) is not None
+def _residual(
+    rho: float, gradients: Sequence[Tensor], energy: Float[Tensor, " n"] | None
+) -> Float[Tensor, " n"] | None:
+    """``ρ/rms(G)`` of each parameter in float64; None for ρ = 0.
 
-
-def _refuse_flags(flags: dict[str, Any]) -> None:
-    for name, value in flags.items():
-        if name not in _UNSUPPORTED:
-            raise TypeError(f"CompressedAdamW has no option {name!r}")
-        if value:
-            raise ValueError(
-                f"CompressedAdamW does not support {name}={value}: {_UNSUPPORTED[name]}"
-            )
-
-
-def _refuse_misspelt(group: dict[str, Any], *, known: list[str]) -> None:
-    """Groups may carry keys of others (schedulers do), but not a near miss of an option."""
-    for key in group:
-        near = did_you_mean(key, known) if key not in (*known, *_OF_OTHERS) else ""
-        if near:
-            raise TypeError(f"a parameter group has no option {key!r}{near}")
-
-
-def _check_options(group: dict[str, Any]) -> None:
-    lr, (beta1, beta2) = group["lr"], group["betas"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError(f"a tensor lr must have one element, got shape {tuple(lr.shape)}")
-    for name, value in (("lr", lr), ("eps", group["eps"]), ("weight_decay", group["weight_decay"])):
-        if not value >= 0.0:
-            raise ValueError(f"{name} must be at least 0, got {value}")
-    for name, beta in (("betas[0]", beta1), ("betas[1]", beta2)):
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"{name} must lie in [0, 1), got {beta}")
-
-
-def _check_parameters(group: dict[str, Any]) -> None:
-    compressor: Compressor = group["compressor"]
-    plain: list[tuple[int, ...]] = []
-    reason = None
-    for p in group["params"]:
-        shape = tuple(p.shape)
-        refusal = compressor.refuses(shape)
-        if p.is_complex() and not compressor.native:
-            raise ValueError(f"complex parameters (here {p.dtype}) need compressor=None")
-        if refusal and p.ndim >= 2:
-            raise ValueError(
-                f"the compressor {type(compressor).__name__} cannot take a parameter: {refusal}"
-            )
-        if refusal:
-            plain.append(shape)
-            reason = refusal
-    if plain:
-        numbers = sum(math.prod(shape) for shape in plain)
-        warnings.warn(
-            f"{len(plain)} parameter(s) with fewer than two dimensions ({numbers} numbers in all) "
-            f"get plain AdamW, because {type(compressor).__name__} cannot take them ({reason}); "
-            f"put them in a group with compressor=None to say so yourself",
-            stacklevel=4,
-        )
+    Below the floor the residual fades out with G, so that a zero gradient moves nothing.
+    """
+    if not rho:
+        return None
+    squares = energies(gradients) if energy is None else energy
+    return rho / (squares / gradients[0].numel()).sqrt_().clamp_(min=_RMS_FLOOR)

@@ -22,6 +22,7 @@ _BUILTIN: dict[str, dict[str, str]] = {
         "srht": "projections.srht:SRHT",
     },
     "recovery": {
+        "auto": "recovery.auto:Auto",
         "cosamp": "recovery.cosamp:CoSaMP",
         "iht": "recovery.iht:IHT",
         "niht": "recovery.niht:NIHT",

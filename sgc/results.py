@@ -25,6 +25,7 @@ _PACKAGES = (
     "scipy",
     "scikit-learn",
     "transformers",
+    "peft",
     "cupy-cuda13x",
     "cupy-cuda12x",
 )

@@ -25,25 +25,38 @@ def takes(name, *options):
     return set(options) <= set(option_names("compressor", name) or [])
 
 
-def normal(*shape, seed=0, dtype=torch.float32):
-    return torch.from_numpy(stream(seed, "test").standard_normal(shape)).to(dtype)
+def normal(*shape, seed=0, dtype=torch.float32, device="cpu"):
+    return torch.from_numpy(stream(seed, "test").standard_normal(shape)).to(device, dtype)
 
 
-def run(make_optimizer, *, steps=50, shape=(24, 16), dtype=torch.float32, gradient=None):
-    """Weights after some steps on a fixed sequence of gradients."""
-    w = torch.nn.Parameter(normal(*shape).to(dtype))
+def run(
+    make_optimizer, *, steps=50, shape=(24, 16), dtype=torch.float32, gradient=None, device="cpu"
+):
+    """Weights, on the CPU, after some steps on a fixed sequence of gradients."""
+    w = torch.nn.Parameter(normal(*shape).to(device, dtype))
     optimizer = make_optimizer([w])
     for step in range(steps):
-        w.grad = (gradient or (lambda t: normal(*shape, seed=t + 1)))(step).to(dtype)
+        w.grad = (gradient or (lambda t: normal(*shape, seed=t + 1)))(step).to(device, dtype)
         optimizer.step()
-    return w.detach()
+    return w.detach().cpu()
+
+
+def weights_like(*shapes, dtype=torch.float32, device="cpu"):
+    return [torch.nn.Parameter(normal(*s, seed=i).to(device, dtype)) for i, s in enumerate(shapes)]
+
+
+def steps(optimizer, weights, count, *, start=0):
+    for t in range(start, start + count):
+        for i, w in enumerate(weights):
+            w.grad = normal(*w.shape, seed=1000 * i + t).to(w)
+        optimizer.step()
 
 
 def compressed(compressor, **options):
     return lambda params: sgc.CompressedAdamW(params, compressor=compressor, **options)
 
 
-def moments_with_a_drifting_support(steps=40, d=512, k=64, s=4):
+def moments_with_a_drifting_support(steps=40, d=512, k=64, s=4, device="cpu"):
     """M̂ and V̂ of gradients whose largest entries move about, as real ones do."""
     A = sgc.create("projection", "gaussian", k, d)
     draw = stream(0, "drift")
@@ -56,7 +69,9 @@ def moments_with_a_drifting_support(steps=40, d=512, k=64, s=4):
             ).float()
         first = 0.9 * first + 0.1 * A.matvec(g)
         second = 0.999 * second + 0.001 * A.matvec(g * g)
-    return A, first / (1 - 0.9**steps), second / (1 - 0.999**steps)
+    A = sgc.create("projection", "gaussian", k, d, device=device)
+    first, second = first / (1 - 0.9**steps), second / (1 - 0.999**steps)
+    return A, first.to(device), second.to(device)
 
 
 def one_step(compressor, gradient, **options):

@@ -45,6 +45,27 @@ def test_source_is_the_map_behind_split(name, chunks, length, missing):
 
 
 @every_chunker
+@pytest.mark.parametrize(("chunks", "length"), [(1, 5), (7, 30), (16, 9)])
+def test_a_declared_layout_is_the_map(name, chunks, length, device):
+    """Kernels follow ``layout`` and ``rotation`` instead of ``source``."""
+    chunker = sgc.create("chunker", name, chunks=chunks, seed=2)
+    if chunker.layout is None:
+        pytest.skip(f"{name} declares no layout")
+    slots = torch.arange(chunks * length, device=device)
+    q, j = slots // length, slots % length
+    if chunker.layout == "dealt":
+        turn = chunker.rotation(length, device)
+        rotation = torch.zeros(length, device=device) if turn is None else turn
+        assert ((rotation >= 0) & (rotation < chunks)).all()
+        expected = j * chunks + (q - rotation[j].long()) % chunks
+        assert (chunker.nbytes > 0) == (turn is not None)  # what is kept is counted
+    else:
+        assert chunker.layout == "consecutive"
+        expected = slots
+    assert torch.equal(chunker.source(slots, length=length), expected)
+
+
+@every_chunker
 def test_same_seed_same_chunks_on_every_device(name, device):
     x = torch.arange(100.0)
     here = sgc.create("chunker", name, chunks=7, seed=3).split(x)

@@ -1,5 +1,7 @@
 """Laws of every registered compressor."""
 
+import copy
+
 import pytest
 import torch
 
@@ -16,19 +18,23 @@ from tests.helpers import (
 
 
 @every_compressor
-def test_contract(name):
+def test_contract(name, device):
     compressor = small(name)
     assert isinstance(compressor, Compressor)
     assert compressor.refuses((24, 16)) is None
     shape = compressor.moment_shape((24, 16))
-    state = compressor.init_state((24, 16), torch.device("cpu"), torch.float32)
+    state = compressor.init_state((24, 16), device, torch.float32)
     assert all(isinstance(value, torch.Tensor) for value in state.values())
-    p, q = compressor.compress(normal(24, 16), state, step=1)
-    assert p.shape == shape
-    assert q is None or q.shape == shape
-    moments = torch.stack([p]), torch.stack([p * p if q is None else q])
-    (update,) = compressor.decompress(*moments, [normal(24, 16)], [state], eps=1e-8)
-    assert update.to_dense((24, 16)).shape == (24, 16)
+    gradients, states = (
+        [normal(24, 16, seed=i, device=device) for i in (0, 1)],
+        [state, copy.deepcopy(state)],
+    )
+    compressed = compressor.compress(gradients, states, step=1)
+    p, q = compressed.p, compressed.q
+    assert p.shape == (2, *shape)
+    assert q is None or q.shape == (2, *shape)
+    update = compressor.decompress(p, p * p if q is None else q, compressed, states, eps=1e-8)
+    assert update.to_dense((24, 16)).shape == (2, 24, 16)
     assert update.to_dense((24, 16)).isfinite().all()
 
 
@@ -42,12 +48,12 @@ def test_description_tells_configurations_apart(name):
 
 @every_compressor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_trains_a_regression(name, dtype):
+def test_trains_a_regression(name, dtype, device):
     """Six weights have to be found: the loss falls to less than two thirds in 150 steps."""
-    target, inputs = torch.zeros(16, 24), normal(64, 16, seed=1).to(dtype)
+    target, inputs = torch.zeros(16, 24), normal(64, 16, seed=1).to(device, dtype)
     target.view(-1)[::64] = torch.tensor([1.0, -1.0, 0.8, -0.6, 1.2, 0.7])
-    target = target.to(dtype)
-    w = torch.nn.Parameter(torch.zeros(16, 24, dtype=dtype))
+    target = target.to(device, dtype)
+    w = torch.nn.Parameter(torch.zeros(16, 24, dtype=dtype, device=device))
     optimizer = sgc.CompressedAdamW([w], lr=3e-2, compressor=small(name))
     losses = []
     for _ in range(150):
@@ -63,14 +69,17 @@ def test_trains_a_regression(name, dtype):
 
 
 @every_compressor
-def test_survives_zero_gradients(name):
+def test_survives_zero_gradients(name, device):
     """Ten zero gradients change nothing and spoil nothing: what follows is a normal first step."""
     compressor = small(name)
-    zeros = run(compressed(compressor), steps=10, gradient=lambda t: torch.zeros(24, 16))
+    zeros = run(
+        compressed(compressor), steps=10, gradient=lambda t: torch.zeros(24, 16), device=device
+    )
     assert torch.equal(zeros, normal(24, 16))
     later = run(
         compressed(compressor),
         steps=14,
+        device=device,
         gradient=lambda t: torch.zeros(24, 16) if t < 10 else normal(24, 16, seed=t),
     )
     assert later.isfinite().all()
@@ -78,17 +87,23 @@ def test_survives_zero_gradients(name):
 
 
 @every_compressor
-def test_broken_gradients_show_in_the_weights(name):
+def test_broken_gradients_show_in_the_weights(name, device):
     """As with AdamW: a NaN gradient is not swallowed, so the loss tells."""
     gradient = normal(24, 16)
     gradient[3, 5] = torch.nan
-    assert not run(compressed(small(name)), steps=1, gradient=lambda t: gradient).isfinite().all()
+    w = run(compressed(small(name)), steps=1, gradient=lambda t: gradient, device=device)
+    assert not w.isfinite().all()
 
 
 @every_compressor
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e6])
-def test_finite_at_every_gradient_scale(name, scale):
-    w = run(compressed(small(name)), gradient=lambda t: normal(24, 16, seed=t) * scale, steps=20)
+def test_finite_at_every_gradient_scale(name, scale, device):
+    w = run(
+        compressed(small(name)),
+        gradient=lambda t: normal(24, 16, seed=t) * scale,
+        steps=20,
+        device=device,
+    )
     assert w.isfinite().all()
     if not takes(name, "decode"):
         return
@@ -98,32 +113,14 @@ def test_finite_at_every_gradient_scale(name, scale):
 
 
 @every_compressor
-def test_parameters_do_not_influence_each_other(name):
-    """Two matrices of one shape are decompressed in one call; alone each gives the same."""
-
-    def train(which):
-        weights = [torch.nn.Parameter(normal(24, 16, seed=i)) for i in (0, 1)]
-        optimizer = sgc.CompressedAdamW([weights[i] for i in which], compressor=small(name))
-        for step in range(12):
-            for i in which:
-                weights[i].grad = normal(24, 16, seed=100 * i + step)
-            optimizer.step()
-        return {i: weights[i].detach() for i in which}
-
-    both, first, second = train([0, 1]), train([0]), train([1])
-    torch.testing.assert_close(both[0], first[0], rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(both[1], second[1], rtol=1e-5, atol=1e-7)
-
-
-@every_compressor
-def test_non_contiguous_weights_and_gradients(name):
+def test_non_contiguous_weights_and_gradients(name, device):
     def train(transposed):
-        base = normal(24, 16)
+        base = normal(24, 16, device=device)
         w = torch.nn.Parameter(base.T.contiguous().T if transposed else base.clone())
         assert w.is_contiguous() != transposed
         optimizer = sgc.CompressedAdamW([w], compressor=small(name))
         for step in range(6):
-            gradient = normal(24, 16, seed=step + 1)
+            gradient = normal(24, 16, seed=step + 1, device=device)
             w.grad = gradient.T.contiguous().T if transposed else gradient
             optimizer.step()
         return w.detach()
@@ -133,9 +130,9 @@ def test_non_contiguous_weights_and_gradients(name):
 
 @every_compressor
 @pytest.mark.parametrize("shape", [(6, 4, 3, 3), (12, 30), (30, 12)])
-def test_other_shapes(name, shape):
+def test_other_shapes(name, shape, device):
     """Convolutions are matrices of (first dimension)×(rest); both orientations work."""
-    w = run(compressed(small(name)), shape=shape, steps=7)
+    w = run(compressed(small(name)), shape=shape, steps=7, device=device)
     assert w.shape == shape
     assert w.isfinite().all()
 

@@ -51,8 +51,8 @@ def test_literal_diverges_in_training_and_joint_trains():
 
 
 @pytest.mark.parametrize("name", makeable("decode"))
-def test_decode_contract(name):
-    A, first, second = moments_with_a_drifting_support(steps=5)
+def test_decode_contract(name, device):
+    A, first, second = moments_with_a_drifting_support(steps=5, device=device)
     first[3], second[3], first[5, 0] = 0, 0, torch.nan
     decode = sgc.create("decode", name, residual=0.2)
     solver = sgc.create("recovery", "omp")
@@ -69,36 +69,39 @@ def test_decode_contract(name):
         sgc.create("decode", name, residual=-1.0)
 
 
-def test_joint_reads_v_on_the_support_of_m():
-    A = sgc.create("projection", "gaussian", 40, 60, dtype=torch.float64)
-    x = torch.zeros(2, 60, dtype=torch.float64)
+def test_joint_reads_v_on_the_support_of_m(device):
+    A = sgc.create("projection", "gaussian", 40, 60, dtype=torch.float64, device=device)
+    x = torch.zeros(2, 60, dtype=torch.float64, device=device)
     x[0, 5], x[0, 9], x[1, 30] = 3.0, -1.0, 2.0
     solver = sgc.create("recovery", "omp")
     decode = sgc.create("decode", "joint")
     support, n = decode(solver, A, A.matvec(x), A.matvec(4 * x * x), sparsity=4, eps=0.0)
     used = support >= 0
     assert used.sum(1).tolist() == [2, 1]
-    torch.testing.assert_close(n[used].abs(), torch.full((3,), 0.5, dtype=torch.float64))
+    torch.testing.assert_close(n[used].abs().cpu(), torch.full((3,), 0.5, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", makeable("decode"))
-def test_a_broken_second_moment_shows(name):
-    A, first, second = moments_with_a_drifting_support(steps=5)
+def test_a_broken_second_moment_shows(name, device):
+    A, first, second = moments_with_a_drifting_support(steps=5, device=device)
     second[2, 0] = torch.nan
     first[4], second[4, 0] = 0, torch.nan  # M names no support to carry the NaN
+    # Place 0 is in the support of M: writing both slots must not hide the NaN.
+    first[6], second[6, 0] = A.columns(torch.tensor([0], device=device))[:, 0], torch.nan
     support, values = sgc.create("decode", name)(
         sgc.create("recovery", "omp"), A, first, second, sparsity=4, eps=1e-8
     )
-    for row in (2, 4):
+    for row in (2, 4, 6):
         assert (values[row].isnan() & (support[row] >= 0)).any()
-    assert values[[0, 1, 3, *range(5, 16)]].isfinite().all()
+    assert values[6][support[6] == 0].isnan().all()
+    assert values[[0, 1, 3, 5, *range(7, 16)]].isfinite().all()
 
 
-def test_literal_reads_a_negative_v_as_zero():
-    A = sgc.create("projection", "gaussian", 40, 60, dtype=torch.float64)
-    x = torch.zeros(1, 60, dtype=torch.float64)
+def test_literal_reads_a_negative_v_as_zero(device):
+    A = sgc.create("projection", "gaussian", 40, 60, dtype=torch.float64, device=device)
+    x = torch.zeros(1, 60, dtype=torch.float64, device=device)
     x[0, 5] = 3.0
     _, n = sgc.create("decode", "literal")(
         sgc.create("recovery", "omp"), A, A.matvec(x), A.matvec(-x), sparsity=1, eps=1e-4
     )
-    torch.testing.assert_close(n, torch.full((1, 1), 300.0, dtype=torch.float64))
+    torch.testing.assert_close(n, torch.full((1, 1), 300.0, dtype=torch.float64, device=device))

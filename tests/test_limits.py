@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import sgc
+from sgc.low_rank import leading_bases
 from tests.helpers import (
     compressed,
     normal,
@@ -23,31 +24,37 @@ def adamw_eps_under_root(gradients, w, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8)
 
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-2])
-def test_no_compression_is_algorithm_1(eps):
+def test_no_compression_is_algorithm_1(eps, device):
     """A = I, s = d, c = 1: SGC is AdamW with ε under the root, also where |M̂| > √V̂.
 
     There is nothing to recover then, so neither solver nor decode is asked.
     """
     gradients = [normal(24, 16, seed=t + 1, dtype=torch.float64) * (t % 7 == 0) for t in range(50)]
     identity = sgc.create("compressor", "sgc", sparsity=384, kappa=1, projection="identity")
-    w = run(compressed(identity, eps=eps), dtype=torch.float64, gradient=lambda t: gradients[t])
+    w = run(
+        compressed(identity, eps=eps),
+        dtype=torch.float64,
+        gradient=lambda t: gradients[t],
+        device=device,
+    )
     expected = adamw_eps_under_root(
         gradients, normal(24, 16, dtype=torch.float32).double(), eps=eps
     )
     torch.testing.assert_close(w, expected, rtol=1e-12, atol=1e-13)
 
 
-def test_one_chunk_is_sgc():
+def test_one_chunk_is_sgc(device):
     options = {"sparsity": 8, "kappa": 6, "projection": "gaussian", "seed": 3}
-    plain = run(compressed(sgc.create("compressor", "sgc", **options)))
+    plain = run(compressed(sgc.create("compressor", "sgc", **options)), device=device)
     one = run(
-        compressed(sgc.create("compressor", "mesgc", chunks=1, chunker="contiguous", **options))
+        compressed(sgc.create("compressor", "mesgc", chunks=1, chunker="contiguous", **options)),
+        device=device,
     )
     assert torch.equal(plain, one)
 
 
 @pytest.mark.parametrize("residual", [0.0, 0.3])
-def test_full_rank_cesgc_is_mesgc_in_a_rotated_basis(residual):
+def test_full_rank_cesgc_is_mesgc_in_a_rotated_basis(residual, device):
     """r = m: the subspace loses nothing, so CESGC on G is MESGC on the rotated G, rotated back."""
     gradients = [normal(16, 24, seed=t + 1, dtype=torch.float64) for t in range(20)]
     sketch = {"sparsity": 16, "chunks": 4, "kappa": 5, "residual": residual}
@@ -58,20 +65,22 @@ def test_full_rank_cesgc_is_mesgc_in_a_rotated_basis(residual):
         shape=(16, 24),
         dtype=torch.float64,
         gradient=lambda t: gradients[t],
+        device=device,
     )
-    basis = torch.linalg.svd(gradients[0])[0]
+    basis = leading_bases(gradients[:1], 16)[0]
     rotated = run(
         compressed(sgc.create("compressor", "mesgc", **sketch)),
         steps=20,
         shape=(16, 24),
         dtype=torch.float64,
         gradient=lambda t: basis.T @ gradients[t],
+        device=device,
     )
     start = normal(16, 24).double()
     torch.testing.assert_close(w - start, basis @ (rotated - start), rtol=1e-6, atol=1e-9)
 
 
-def test_full_rank_galore_is_adamw_in_a_rotated_basis():
+def test_full_rank_galore_is_adamw_in_a_rotated_basis(device):
     gradients = [normal(16, 24, seed=t + 1, dtype=torch.float64) for t in range(20)]
     galore = sgc.create("compressor", "galore", rank=16, refresh_every=1000)
     w = run(
@@ -80,6 +89,7 @@ def test_full_rank_galore_is_adamw_in_a_rotated_basis():
         shape=(16, 24),
         dtype=torch.float64,
         gradient=lambda t: gradients[t],
+        device=device,
     )
     basis = torch.linalg.svd(gradients[0])[0]
     rotated = run(
@@ -88,18 +98,25 @@ def test_full_rank_galore_is_adamw_in_a_rotated_basis():
         shape=(16, 24),
         dtype=torch.float64,
         gradient=lambda t: basis.T @ gradients[t],
+        device=device,
     )
     start = normal(16, 24).double()
     torch.testing.assert_close(w - start, basis @ (rotated - start), rtol=1e-6, atol=1e-9)
 
 
-def test_the_first_step_of_mesgc_by_hand():
+def test_the_first_step_of_mesgc_by_hand(device):
     """One step from zero moments: top s of each chunk, sign(g)·|g|/√(g²+ε), nothing elsewhere."""
     gradient = normal(24, 16, dtype=torch.float64)
     mesgc = sgc.create(
         "compressor", "mesgc", sparsity=8, chunks=4, kappa=20, chunker="contiguous", alpha=2.0
     )
-    w = run(compressed(mesgc, lr=0.1), steps=1, dtype=torch.float64, gradient=lambda t: gradient)
+    w = run(
+        compressed(mesgc, lr=0.1),
+        steps=1,
+        dtype=torch.float64,
+        gradient=lambda t: gradient,
+        device=device,
+    )
     moved = (normal(24, 16).double() - w).view(4, -1)
     expected = torch.zeros_like(moved)
     for row, chunk in zip(expected, gradient.view(4, -1), strict=True):
@@ -108,7 +125,7 @@ def test_the_first_step_of_mesgc_by_hand():
     torch.testing.assert_close(moved, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_residual_by_hand():
+def test_residual_by_hand(device):
     """Off the support the weights move by η·ρ·G/rms(G); on it by the plain update."""
     gradient = normal(24, 16, dtype=torch.float64)
     options = {"sparsity": 8, "chunks": 4, "kappa": 20}
@@ -118,6 +135,7 @@ def test_residual_by_hand():
             steps=1,
             dtype=torch.float64,
             gradient=lambda t: gradient,
+            device=device,
         )
         for rho in (0.0, 0.5)
     ]
@@ -128,7 +146,7 @@ def test_residual_by_hand():
     torch.testing.assert_close((runs[1] - runs[0])[off], expected[off], rtol=1e-9, atol=1e-12)
 
 
-def test_residual_of_a_subspace_is_what_it_does_not_see():
+def test_residual_of_a_subspace_is_what_it_does_not_see(device):
     gradient = normal(24, 16, dtype=torch.float64)
     runs = [
         run(
@@ -136,6 +154,7 @@ def test_residual_of_a_subspace_is_what_it_does_not_see():
             steps=1,
             dtype=torch.float64,
             gradient=lambda t: gradient,
+            device=device,
         )
         for rho in (0.0, 0.5)
     ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sgc
-from tests.helpers import every_compressor, normal, small
+from tests.helpers import every_compressor, normal, small, steps, weights_like
 
 
 def save_and_load(state):
@@ -18,22 +18,11 @@ def save_and_load(state):
     return torch.load(buffer, weights_only=True)
 
 
-def steps(optimizer, weights, count, *, start=0):
-    for t in range(start, start + count):
-        for i, w in enumerate(weights):
-            w.grad = normal(*w.shape, seed=1000 * i + t).to(w.dtype)
-        optimizer.step()
-
-
-def weights_like(*shapes, dtype=torch.float32):
-    return [torch.nn.Parameter(normal(*s, seed=i).to(dtype)) for i, s in enumerate(shapes)]
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("compressor", [None, "none"])
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"maximize": True}])
-def test_without_compressor_it_is_torchs_adamw_bit_for_bit(dtype, compressor, options):
-    ours = weights_like((24, 16), (24,), (), dtype=dtype)
+def test_without_compressor_it_is_torchs_adamw_bit_for_bit(dtype, compressor, options, device):
+    ours = weights_like((24, 16), (24,), (), dtype=dtype, device=device)
     theirs = copy.deepcopy(ours)
     a = sgc.CompressedAdamW(ours, lr=1e-2, betas=(0.8, 0.99), compressor=compressor, **options)
     b = torch.optim.AdamW(theirs, lr=1e-2, betas=(0.8, 0.99), **{"weight_decay": 0.0, **options})
@@ -146,11 +135,11 @@ def test_schedulers_clipping_and_scaler_work():
 
 
 @every_compressor
-def test_lr_may_be_a_tensor(name):
-    numbers, tensors = weights_like((24, 16)), weights_like((24, 16))
+def test_lr_may_be_a_tensor(name, device):
+    numbers, tensors = (weights_like((24, 16), device=device) for _ in range(2))
     a = sgc.CompressedAdamW(numbers, lr=1e-2, weight_decay=0.1, compressor=small(name))
     b = sgc.CompressedAdamW(
-        tensors, lr=torch.tensor(1e-2), weight_decay=0.1, compressor=small(name)
+        tensors, lr=torch.tensor(1e-2, device=device), weight_decay=0.1, compressor=small(name)
     )
     steps(a, numbers, 3)
     steps(b, tensors, 3)
@@ -158,22 +147,22 @@ def test_lr_may_be_a_tensor(name):
 
 
 @every_compressor
-def test_maximize_walks_the_other_way(name):
-    down, up = weights_like((24, 16)), weights_like((24, 16))
+def test_maximize_walks_the_other_way(name, device):
+    down, up = (weights_like((24, 16), device=device) for _ in range(2))
     a = sgc.CompressedAdamW(down, compressor=small(name))
     b = sgc.CompressedAdamW(up, compressor=small(name), maximize=True)
     steps(a, down, 1)
     steps(b, up, 1)
-    start = normal(24, 16)
+    start = normal(24, 16, device=device)
     torch.testing.assert_close(up[0] - start, start - down[0], rtol=1e-4, atol=1e-7)
 
 
-def test_weight_decay_is_decoupled():
-    weights = weights_like((24, 16))
+def test_weight_decay_is_decoupled(device):
+    weights = weights_like((24, 16), device=device)
     optimizer = sgc.CompressedAdamW(weights, lr=0.1, weight_decay=0.5, compressor=small("mesgc"))
-    weights[0].grad = torch.zeros(24, 16)
+    weights[0].grad = torch.zeros(24, 16, device=device)
     optimizer.step()
-    torch.testing.assert_close(weights[0].detach(), normal(24, 16) * (1 - 0.1 * 0.5))
+    torch.testing.assert_close(weights[0].detach(), normal(24, 16, device=device) * (1 - 0.1 * 0.5))
 
 
 def test_closure_runs_with_gradients():
@@ -190,25 +179,25 @@ def test_closure_runs_with_gradients():
         assert optimizer.step(closure).requires_grad
 
 
-def test_groups_override_and_can_be_added_in_mid_run():
-    weights = weights_like((24, 16), (24, 16))
+def test_groups_override_and_can_be_added_in_mid_run(device):
+    weights = weights_like((24, 16), (24, 16), device=device)
     optimizer = sgc.CompressedAdamW(weights[:1], lr=1e-3, compressor=small("mesgc"))
     steps(optimizer, weights, 2)
     optimizer.add_param_group({"params": weights[1:], "lr": 0.5, "compressor": "sign-sgd"})
     before = weights[1].detach().clone()
     steps(optimizer, weights, 1)
     moved = (weights[1] - before).abs()
-    torch.testing.assert_close(moved, torch.full((24, 16), 0.5))
+    torch.testing.assert_close(moved, torch.full((24, 16), 0.5, device=device))
     assert int(optimizer.state[weights[0]]["step"]) == 3
     assert int(optimizer.state[weights[1]]["step"]) == 1
 
 
 @every_compressor
-def test_parameters_without_gradients_are_left_alone(name):
-    weights = weights_like((24, 16), (24, 16))
+def test_parameters_without_gradients_are_left_alone(name, device):
+    weights = weights_like((24, 16), (24, 16), device=device)
     optimizer = sgc.CompressedAdamW(weights, compressor=small(name))
     steps(optimizer, weights[:1], 3)
-    assert torch.equal(weights[1], normal(24, 16, seed=1))
+    assert torch.equal(weights[1], normal(24, 16, seed=1, device=device))
     assert weights[1] not in optimizer.state
     steps(optimizer, weights, 2)  # they join later, with a step count of their own
     assert int(optimizer.state[weights[1]]["step"]) == 2
@@ -306,8 +295,8 @@ def test_distributed_checkpointing_round_trip(name):
     assert torch.equal(model.weight, straight.weight)
 
 
-def test_loading_copies():
-    weights = weights_like((24, 16), (24, 16))
+def test_loading_copies(device):
+    weights = weights_like((24, 16), (24, 16), device=device)
     a = sgc.CompressedAdamW(weights[:1], compressor=small("mesgc"))
     b = sgc.CompressedAdamW(weights[1:], compressor=small("mesgc"))
     steps(a, weights[:1], 2)

@@ -63,8 +63,7 @@ def test_incompatible_pairs_say_why():
 
 CHILD = """
 import sys, torch, sgc
-from tests.helpers import COMPRESSORS, small
-from tests.test_optimizer import weights_like, steps
+from tests.helpers import COMPRESSORS, small, weights_like, steps
 folder, phase = sys.argv[1:]
 for name in COMPRESSORS:
     for dtype in (torch.float32, torch.bfloat16):

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from sklearn.linear_model import orthogonal_mp
 from torch import Tensor
 
 from recovery import Solver
+from sgc.bench.files import write_json
 from sgc.bench.timing import Timing, interleaved, single_thread
 from sgc.problems import sparse_problem
 from sgc.registry import MissingDependencyError, available, create
@@ -152,17 +151,7 @@ def write(report: BenchReport, path: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(report.to_dict(), file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_json(report.to_dict(), path)
 
 
 def _step(progress: Callable[..., Any], what: str, done: Iterator[int], total: int) -> None:

@@ -1,6 +1,7 @@
 """The contract of a chunker: a fixed reordering of the padded vector, cut into c rows."""
 
 import abc
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,10 @@ class Chunker(abc.ABC):
         seed: only read by chunkers that shuffle.
     """
 
+    #: Maps that a kernel can follow. "consecutive": chunk q is the run ``q·length + j``. "dealt":
+    #: c consecutive entries go to c chunks, ``place = j·c + (q − rotation[j]) mod c``. None: any.
+    layout: ClassVar[str | None] = None
+
     def __init__(self, *, chunks: int, seed: int = 0) -> None:
         if chunks < 1:
             raise ValueError(f"chunks must be at least 1, got {chunks}")
@@ -27,6 +32,15 @@ class Chunker(abc.ABC):
     @abc.abstractmethod
     def source(self, slots: Int[Tensor, "*n"], *, length: int) -> Int[Tensor, "*n"]:
         """Places in the padded vector (``chunks·length`` long) of the given slots: a bijection."""
+
+    def rotation(self, length: int, device: torch.device) -> Int[Tensor, " length"] | None:
+        """int32 turns, from 0 to c − 1, of the "dealt" layout; None where all are 0."""
+        return None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept so far: a rotation a group of c entries, where a kernel asked for it."""
+        return 0
 
     def length(self, numel: int) -> int:
         """Chunk length ``⌈d/c⌉`` for a vector of ``numel`` = d.

@@ -13,6 +13,8 @@ class Contiguous(Chunker):
     a few chunks hold them all and the top s/c of each chunk misses most.
     """
 
+    layout = "consecutive"
+
     def source(self, slots: Int[Tensor, "*n"], *, length: int) -> Int[Tensor, "*n"]:
         return slots
 

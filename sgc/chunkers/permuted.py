@@ -6,6 +6,7 @@ from torch import Tensor
 
 from projections.seeding import stream
 from sgc.chunkers.base import Chunker
+from sgc.hashing import lowbias32
 
 
 class Permuted(Chunker):
@@ -17,10 +18,24 @@ class Permuted(Chunker):
     exact share of every run, and the map and its inverse are a few integer operations.
     """
 
+    layout = "dealt"
+
     def __init__(self, *, chunks: int, seed: int = 0) -> None:
         super().__init__(chunks=chunks, seed=seed)
         keys = stream(seed, "permuted").integers(1, 2**31 - 1, size=2)
         self._add, self._multiply = int(keys[0]), int(keys[1]) | 1
+        self._turns: dict[tuple[int, torch.device], Int[Tensor, " length"]] = {}  # for kernels
+
+    def rotation(self, length: int, device: torch.device) -> Int[Tensor, " length"]:
+        key = (length, device)
+        if key not in self._turns:
+            every = torch.arange(length, device=device)
+            self._turns[key] = self._rotation(every).to(torch.int32)
+        return self._turns[key]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(table.nbytes for table in self._turns.values())
 
     def source(self, slots: Int[Tensor, "*n"], *, length: int) -> Int[Tensor, "*n"]:
         group = slots % length
@@ -49,9 +64,4 @@ class Permuted(Chunker):
         return turned - sign * self.chunks * (turned >= self.chunks if sign > 0 else turned < 0)
 
     def _rotation(self, group: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-        # Multiply–xorshift on 32 bits (Wellons' lowbias32), inside int64 so that nothing overflows.
-        mask = 0xFFFFFFFF
-        h = (group * self._multiply + self._add) & mask
-        h = ((h ^ (h >> 16)) * 0x7FEB352D) & mask
-        h = ((h ^ (h >> 15)) * 0x846CA68B) & mask
-        return (h ^ (h >> 16)) % self.chunks
+        return lowbias32(group * self._multiply + self._add) % self.chunks

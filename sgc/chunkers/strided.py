@@ -13,6 +13,8 @@ class Strided(Chunker):
     falls into one chunk; :class:`sgc.chunkers.permuted.Permuted` spreads both.
     """
 
+    layout = "dealt"
+
     def source(self, slots: Int[Tensor, "*n"], *, length: int) -> Int[Tensor, "*n"]:
         return slots % length * self.chunks + slots // length
 

@@ -1,10 +1,11 @@
 """The contract of a compressor: f before the moments, g after them."""
 
 import abc
+import dataclasses
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any, ClassVar
 
@@ -12,10 +13,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sgc.update import Update
+from sgc.blocks import State
+from sgc.updates import Update
+
+__all__ = ["Compressed", "Compressor", "Shape", "State"]
 
 Shape = tuple[int, ...]
-State = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compressed:
+    """What f made of the gradients of n parameters.
+
+    Attributes:
+        p: what M accumulates.
+        q: what V accumulates; None stands for p².
+        gradients: of the n parameters, as they came.
+        energy: ``ΣG²`` of each in float64 if f found it on its way, else None.
+        inner: what the wrapped compressor made, for stages that wrap one.
+    """
+
+    p: Float[Tensor, "n *moment"]
+    q: Float[Tensor, "n *moment"] | None
+    gradients: Sequence[Tensor]
+    energy: Float[Tensor, " n"] | None = None
+    inner: "Compressed | None" = None
 
 
 class Compressor(abc.ABC):
@@ -46,33 +68,37 @@ class Compressor(abc.ABC):
 
     @abc.abstractmethod
     def compress(
-        self, gradient: Float[Tensor, "..."], state: State, *, step: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """f: what the first and the second moment accumulate at this step.
+        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: int
+    ) -> Compressed:
+        """f: what the moments of n alike parameters accumulate at this step.
 
         Args:
-            gradient: in the parameter's shape and dtype.
-            state: the parameter's state; may be updated (a subspace refresh).
-            step: 1 for the first step.
+            gradients: n tensors of equal shape, dtype and device, as the parameters have them.
+            states: the parameters' states; may be updated (a subspace refresh).
+            step: 1 for the first step; the same for all n.
 
         Returns:
-            p and q in :meth:`moment_shape`; q None stands for p².
+            p and q of shape ``(n, *moment_shape)``; q None stands for p².
         """
 
     @abc.abstractmethod
     def decompress(
         self,
-        first: Float[Tensor, "parameters *moment"],
-        second: Float[Tensor, "parameters *moment"],
-        gradients: Sequence[Tensor],
+        first: Float[Tensor, "n *moment"],
+        second: Float[Tensor, "n *moment"],
+        compressed: Compressed,
         states: Sequence[State],
         *,
         eps: float,
-    ) -> Iterator[Update]:
-        """g: the updates of n parameters of equal shape from their bias-corrected moments.
+    ) -> Update:
+        """g: the updates of the n parameters from their bias-corrected moments.
 
-        One call covers all of them, so that a solver sees one large batch; updates come one at a
-        time, so that dense ones need not all exist at once.
+        Args:
+            first: M̂.
+            second: V̂.
+            compressed: what :meth:`compress` returned at this step.
+            states: as there.
+            eps: ε of Adam.
         """
 
     def shared_tensors(self) -> dict[str, int]:

@@ -22,6 +22,7 @@ class CESGC(Subspace):
         rank: int = 32,
         refresh_every: int = 200,
         alpha: float = 1.0,
+        svd: str = "auto",
         sparsity: int = 64,
         chunks: int = 64,
         **options: Any,
@@ -33,4 +34,5 @@ class CESGC(Subspace):
             refresh_every=refresh_every,
             alpha=alpha,
             residual=inner.residual,
+            svd=svd,
         )

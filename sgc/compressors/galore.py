@@ -17,6 +17,7 @@ class GaLore(Subspace):
         refresh_every: int = 200,
         alpha: float = 1.0,
         residual: float = 0.0,
+        svd: str = "auto",
     ) -> None:
         super().__init__(
             NoCompression(),
@@ -24,4 +25,5 @@ class GaLore(Subspace):
             refresh_every=refresh_every,
             alpha=alpha,
             residual=residual,
+            svd=svd,
         )

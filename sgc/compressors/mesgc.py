@@ -1,7 +1,7 @@
 """MESGC: chunk, keep the top s, project; and back by sparse recovery."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +10,14 @@ from torch import Tensor
 
 from projections import Projection
 from recovery import Solver
-from sgc import adam
+from sgc import adam, kernels
 from sgc.chunkers.base import Chunker
-from sgc.compressors.base import Compressor, Shape, State, number, whole
+from sgc.compressors.base import Compressed, Compressor, Shape, State, number, whole
 from sgc.decodes.base import Decode
 from sgc.registry import create, resolve
-from sgc.update import Update
+from sgc.sketch import sketch
+from sgc.top_entries import top_entries
+from sgc.updates import Sparse, Update
 
 
 class MESGC(Compressor):
@@ -62,7 +64,7 @@ class MESGC(Compressor):
         alpha: float = 1.0,
         residual: float | None = None,
         projection: str = "gaussian",
-        recovery: str | Solver = "omp",
+        recovery: str | Solver = "auto",
         chunker: str | Chunker = "permuted",
         decode: str | Decode = "joint",
         seed: int = 0,
@@ -143,39 +145,52 @@ class MESGC(Compressor):
         return self._operators[key]
 
     def compress(
-        self, gradient: Tensor, state: State, *, step: int
-    ) -> tuple[Float[Tensor, "c k"], Float[Tensor, "c k"]]:
-        parts = self.chunker.split(gradient.reshape(-1))
-        dtype = adam.moment_dtype(gradient.dtype)
-        A = self.operator(parts.shape[-1], gradient.device, dtype)
-        index = parts.abs().topk(self.chunk_sparsity, dim=-1, sorted=False).indices
-        values = parts.gather(-1, index).to(dtype)
-        return _measure(A, index, values), _measure(A, index, values.square())
+        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: int
+    ) -> Compressed:
+        wants_energy = self.residual > 0
+        top = top_entries(gradients, self.chunker, self.chunk_sparsity, energy=wants_energy)
+        length = self.chunker.length(gradients[0].numel())
+        A = self.operator(length, top.values.device, top.values.dtype)
+        p, q = sketch(A, top.index.flatten(0, 1), top.values.flatten(0, 1))
+        shape = (len(gradients), self.chunks, self.measurements)
+        return Compressed(p.view(shape), q.reshape(shape), gradients, energy=top.energy)
 
     def decompress(
         self,
         first: Float[Tensor, "n c k"],
         second: Float[Tensor, "n c k"],
-        gradients: Sequence[Tensor],
+        compressed: Compressed,
         states: Sequence[State],
         *,
         eps: float,
-    ) -> Iterator[Update]:
-        numel = gradients[0].numel()
+    ) -> Update:
+        numel = compressed.gradients[0].numel()
         length = self.chunker.length(numel)
         A = self.operator(length, first.device, first.dtype)
         support, values = self._directions(A, first.flatten(0, 1), second.flatten(0, 1), eps)
-        values = (values * self.alpha).view(len(gradients), self.chunks, -1)
-        support = support.view(len(gradients), self.chunks, -1)
+        n = first.shape[0]
+        if self.chunker.layout and kernels.usable([values]):
+            from sgc.kernels.top_entries import to_parameter  # noqa: PLC0415 — needs CuPy
 
-        offset = torch.arange(self.chunks, device=support.device)[:, None] * length
+            place, values = to_parameter(
+                support,
+                values,
+                numel=numel,
+                chunks=self.chunks,
+                length=length,
+                rotation=self.chunker.rotation(length, support.device),
+                dealt=self.chunker.layout == "dealt",
+                alpha=self.alpha,
+            )
+            return Sparse(place.view(n, -1), values.view(n, -1))
+        values = (values * self.alpha).view(n, -1)
+        support = support.view(n, self.chunks, -1)
+
+        offset = torch.arange(0, self.chunks * length, length, device=support.device)[:, None]
         place = self.chunker.source(support.clamp(min=0) + offset, length=length)
         unused = (support < 0) | (place >= numel)  # empty slots, and padding that was picked
         place = place.masked_fill(unused, -1).flatten(1)
-        values = values.masked_fill(unused, 0).flatten(1)
-        for gradient, index, value in zip(gradients, place, values, strict=True):
-            uncovered = _without(gradient, index) if self.residual else None
-            yield Update(value, index, uncovered)
+        return Sparse(place, values.masked_fill(unused.flatten(1), 0))
 
     def _directions(
         self, A: Projection, first: Tensor, second: Tensor, eps: float
@@ -194,27 +209,10 @@ class MESGC(Compressor):
             where = f"{self.measurements}×{length} {dtype} on {device}".replace("torch.", "")
             report[f"A {self.projection} {where}"] = getattr(A, "nbytes", 0)
             report[f"solver's cache for A {where}"] = self.recovery.cached_nbytes(A)
+        if self.chunker.nbytes:
+            report[f"rotations of {self.chunks} chunks"] = self.chunker.nbytes
         return report
 
 
 def _part(kind: str, part: Any, **options: Any) -> Any:
     return create(kind, part, **options) if isinstance(part, str) else part
-
-
-def _measure(
-    A: Projection, index: Int[Tensor, "c s"], values: Float[Tensor, "c s"]
-) -> Float[Tensor, "c k"]:
-    """``A x`` of sparse x: gathers columns when there are few, else multiplies densely."""
-    d = A.shape[1]
-    if 4 * index.shape[-1] > d:
-        dense = values.new_zeros(index.shape[0], d).scatter_(1, index, values)
-        return A.matvec(dense)
-    return (A.columns(index) @ values[..., None])[..., 0]
-
-
-def _without(gradient: Tensor, index: Int[Tensor, " n"]) -> Tensor:
-    """The gradient with zeros at the given flat places (−1 is none)."""
-    room = gradient.new_empty(gradient.numel() + 1)  # the last place takes the unused slots
-    room[:-1] = gradient.reshape(-1)
-    room[index] = 0
-    return room[:-1].view(gradient.shape)

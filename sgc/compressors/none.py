@@ -1,12 +1,13 @@
 """No compression: AdamW as everybody knows it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from sgc import adam
-from sgc.compressors.base import Compressor, Shape, State
-from sgc.update import Update
+from sgc.blocks import together
+from sgc.compressors.base import Compressed, Compressor, Shape, State
+from sgc.updates import Dense, Update
 
 
 class NoCompression(Compressor):
@@ -25,17 +26,17 @@ class NoCompression(Compressor):
         return shape
 
     def compress(
-        self, gradient: Tensor, state: State, *, step: int
-    ) -> tuple[Tensor, Tensor | None]:
-        return gradient, None
+        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: int
+    ) -> Compressed:
+        return Compressed(together(gradients), None, gradients)
 
     def decompress(
         self,
         first: Tensor,
         second: Tensor,
-        gradients: Sequence[Tensor],
+        compressed: Compressed,
         states: Sequence[State],
         *,
         eps: float,
-    ) -> Iterator[Update]:
-        yield from map(Update, adam.direction(first, second, eps=eps, eps_under_root=False))
+    ) -> Update:
+        return Dense(adam.direction(first, second, eps=eps, eps_under_root=False))

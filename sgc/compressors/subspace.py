@@ -1,13 +1,16 @@
 """A low-rank stage in front of any compressor: compress ``B_t G`` instead of G."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sgc.compressors.base import Compressor, Shape, State, number, whole
-from sgc.update import Update
+from sgc import kernels
+from sgc.blocks import block
+from sgc.compressors.base import Compressed, Compressor, Shape, State, number, whole
+from sgc.low_rank import METHODS, leading_bases
+from sgc.updates import LowRank, Update
 
 
 class Subspace(Compressor):
@@ -31,6 +34,8 @@ class Subspace(Compressor):
         alpha: α, scale of the update.
         residual: ρ: the part of G that the update does not cover, outside the subspace or off the
             inner compressor's support, moves the weights along ``ρ·G/rms(G)``.
+        svd: how the basis is found: ``exact`` (a full SVD), ``randomized`` (started from the old
+            basis), or ``auto``, see :func:`sgc.low_rank.leading_bases`.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Subspace(Compressor):
         refresh_every: int = 200,
         alpha: float = 1.0,
         residual: float = 0.0,
+        svd: str = "auto",
     ) -> None:
         rank, refresh_every = whole("rank", rank), whole("refresh_every", refresh_every)
         if rank < 1 or refresh_every < 1:
@@ -51,6 +57,9 @@ class Subspace(Compressor):
         self.rank, self.refresh_every = rank, refresh_every
         self.alpha = number("alpha", alpha)
         self.residual = number("residual", residual, least=0)
+        if svd not in METHODS:
+            raise ValueError(f"svd must be one of {', '.join(METHODS)}, got {svd!r}")
+        self.svd = svd
 
     def refuses(self, shape: Shape) -> str | None:
         if len(shape) < 2:
@@ -73,38 +82,35 @@ class Subspace(Compressor):
         }
 
     def compress(
-        self, gradient: Tensor, state: State, *, step: int
-    ) -> tuple[Tensor, Tensor | None]:
-        basis = state["basis"]
-        matrix = _matrix(gradient).to(basis.dtype)
-        last = int(state["basis_step"])
-        if (last == 0 or step - last >= self.refresh_every) and bool(matrix.any()):
-            basis.copy_(leading_basis(matrix, self.rank))
-            state["basis_step"].fill_(step)
-        return self.inner.compress(self._project(matrix, basis), state, step=step)
+        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: int
+    ) -> Compressed:
+        matrices = [_matrix(g) for g in gradients]
+        bases, write_back = block(states, "basis")
+        if self._refresh(matrices, bases, states, step):
+            write_back()
+        reduced = self._project(matrices, bases)
+        inner = self.inner.compress(reduced.unbind(), states, step=step)
+        return Compressed(inner.p, inner.q, gradients, inner=inner)
 
     def decompress(
         self,
         first: Tensor,
         second: Tensor,
-        gradients: Sequence[Tensor],
+        compressed: Compressed,
         states: Sequence[State],
         *,
         eps: float,
-    ) -> Iterator[Update]:
-        bases = [state["basis"] for state in states]
-        matrices = [_matrix(g).to(b.dtype) for g, b in zip(gradients, bases, strict=True)]
-        reduced = [self._project(g, b) for g, b in zip(matrices, bases, strict=True)]
-        updates = self.inner.decompress(first, second, reduced, states, eps=eps)
-        for gradient, G, R, basis, inner in zip(
-            gradients, matrices, reduced, bases, updates, strict=True
-        ):
-            direction = self._lift(inner.to_dense(R.shape), basis, G.shape) * self.alpha
-            uncovered = None
-            if self.residual:
-                covered = R if inner.uncovered is None else R - inner.uncovered
-                uncovered = (G - self._lift(covered, basis, G.shape)).view(gradient.shape)
-            yield Update(direction.view(gradient.shape), uncovered=uncovered)
+    ) -> Update:
+        assert compressed.inner is not None
+        reduced = compressed.inner.gradients
+        update = self.inner.decompress(first, second, compressed.inner, states, eps=eps)
+        shape = tuple(compressed.gradients[0].shape)
+        N = update.to_dense(tuple(reduced[0].shape)) * self.alpha
+        covered = update.covered_part(reduced) if self.residual else None
+        bases, _ = block(states, "basis")
+        if _is_wide(_matrix_shape(shape)):
+            return LowRank(N.mT, bases, None if covered is None else covered.mT, transposed=True)
+        return LowRank(N, bases, covered)
 
     def shared_tensors(self) -> dict[str, int]:
         return self.inner.shared_tensors()
@@ -113,23 +119,68 @@ class Subspace(Compressor):
         rows, columns = _matrix_shape(shape)
         return (self.rank, columns) if rows < columns else (rows, self.rank)
 
+    def _refresh(
+        self,
+        matrices: Sequence[Float[Tensor, "m n"]],
+        bases: Float[Tensor, "n side r"],
+        states: Sequence[State],
+        step: int,
+    ) -> bool:
+        """New bases where they are due, in place; the others stay."""
+        counters, write_back = block(states, "basis_step")
+        last = [int(number) for number in counters.tolist()]
+        due = [i for i, then in enumerate(last) if then == 0 or step - then >= self.refresh_every]
+        if not due:
+            return False
+        # The one look at numbers: a zero gradient names no subspace.
+        moved = torch.stack([matrices[i].any() for i in due]).tolist()
+        due = [i for i, any_entry in zip(due, moved, strict=True) if any_entry]
+        for cold in (True, False):
+            chosen = [i for i in due if (last[i] == 0) == cold]
+            if not chosen:
+                continue
+            start = None if cold else torch.stack([bases[i] for i in chosen])
+            found = leading_bases(
+                [matrices[i] for i in chosen],
+                self.rank,
+                start=start,
+                method=self.svd,
+                power_iterations=3 if cold else 1,
+            )
+            for i, basis in zip(chosen, found, strict=True):
+                bases[i].copy_(basis)
+                counters[i] = step
+        write_back()
+        return bool(due)
+
     def _project(
-        self, G: Float[Tensor, "m n"], basis: Float[Tensor, "side r"]
-    ) -> Float[Tensor, "..."]:
-        return basis.T @ G if G.shape[0] < G.shape[1] else G @ basis
+        self, matrices: Sequence[Float[Tensor, "m n"]], bases: Float[Tensor, "count side r"]
+    ) -> Float[Tensor, "count *reduced"]:
+        first = matrices[0]
+        wide = _is_wide(tuple(first.shape))
+        if not wide and kernels.thin_products(
+            matrices, columns=first.shape[1], rank=bases.shape[2]
+        ):
+            from sgc.kernels.low_rank import project  # noqa: PLC0415 — needs CuPy
 
-    def _lift(self, R: Tensor, basis: Float[Tensor, "side r"], shape: Shape) -> Tensor:
-        return basis @ R if shape[0] < shape[1] else R @ basis.T
+            return project(matrices, bases)
+        reduced = bases.new_empty(len(matrices), *self._reduced(tuple(first.shape)))
+        # On CUDA half precision is read as it is and summed in float32: no wider copy of G.
+        half = first.is_cuda and first.dtype in (torch.bfloat16, torch.float16)
+        bases = bases.to(first.dtype) if half else bases
+        for G, basis, R in zip(matrices, bases.unbind(), reduced.unbind(), strict=True):
+            H = G.to(basis.dtype)
+            left, right = (basis.mT, H) if wide else (H, basis)
+            if half:
+                torch.mm(left, right, out_dtype=R.dtype, out=R)
+            else:
+                torch.mm(left, right, out=R)
+        return reduced
 
 
-def leading_basis(G: Float[Tensor, "m n"], rank: int) -> Float[Tensor, "side r"]:
-    """Singular vectors of the shorter side that belong to the r largest singular values.
-
-    Entries that are not finite count as 0, so a broken gradient cannot stop the run here; it shows
-    in the moments, as with AdamW.
-    """
-    U, _, Vh = torch.linalg.svd(G.nan_to_num(0.0, 0.0, 0.0), full_matrices=False)
-    return U[:, :rank] if G.shape[0] < G.shape[1] else Vh[:rank].T
+def _is_wide(shape: Shape) -> bool:
+    """Whether the rows are projected: a square matrix is projected on its right side."""
+    return shape[0] < shape[1]
 
 
 def _matrix_shape(shape: Shape) -> tuple[int, int]:

@@ -59,8 +59,7 @@ def mark_broken(
     values: Float[Tensor, "chunks s"],
     broken: Bool[Tensor, " chunks"],
 ) -> tuple[Int[Tensor, "chunks s"], Float[Tensor, "chunks s"]]:
-    """Give broken rows one NaN, at place 0 of the chunk."""
-    support, values = support.clone(), values.clone()
-    support[:, 0] = support[:, 0].masked_fill(broken, 0)
-    values[:, 0] = values[:, 0].masked_fill(broken, torch.nan)
+    """Give broken rows one NaN, at place 0 of the chunk, in place."""
+    support[:, 0].masked_fill_(broken, 0)
+    values[:, 0].masked_fill_(broken, torch.nan)
     return support, values

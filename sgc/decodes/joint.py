@@ -4,7 +4,6 @@ from torch import Tensor
 
 from projections import Projection
 from recovery import Solver
-from recovery.least_squares import fit
 from recovery.result import Status
 from sgc import adam
 from sgc.decodes.base import Decode, mark_broken
@@ -29,11 +28,11 @@ class Joint(Decode):
         sparsity: int,
         eps: float,
     ) -> tuple[Tensor, Tensor]:
-        m = solver.solve(A, first, sparsity=sparsity)
-        used = (m.support >= 0).to(first.dtype)
-        atoms = A.columns(m.support.clamp(min=0)).mT * used[..., None]
-        v, _ = fit(atoms, second)
-        v = v.clamp(min=0).maximum(m.values.square())
+        m = solver.solve(A, first, sparsity=sparsity, companion=second)
+        assert m.companion is not None
+        v = m.companion.maximum(m.values.square())  # of NaN and a number, NaN
         n = adam.direction(m.values, v, eps=eps, eps_under_root=True)
-        broken = (m.status == Status.NON_FINITE) | ~second.isfinite().all(1)
+        broken = (m.status == Status.NON_FINITE) | m.companion[
+            :, 0
+        ].isnan()  # a row of NaN, or none
         return mark_broken(m.support, n, broken)

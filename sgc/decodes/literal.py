@@ -1,5 +1,6 @@
 """Algorithm 3 as it is printed."""
 
+import torch
 from torch import Tensor
 
 from projections import Projection
@@ -35,4 +36,6 @@ class Literal(Decode):
         v_there = (same * v.values[:, None, :]).sum(2).clamp(min=0)
         n = adam.direction(m.values, v_there, eps=eps, eps_under_root=True)
         broken = (m.status == Status.NON_FINITE) | (v.status == Status.NON_FINITE)
+        # All of a broken row, not one slot: the marked place 0 may be in the support already.
+        n = n.masked_fill(broken[:, None] & (m.support >= 0), torch.nan)
         return mark_broken(m.support, n, broken)

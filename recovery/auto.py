@@ -1,0 +1,68 @@
+"""Orthogonal matching pursuit by whichever implementation is the fastest for the problem."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recovery.base import Recovered, RecoveryResult, Solver
+from recovery.dictionary import Dictionary
+from recovery.kernels import has_cupy
+from recovery.omp import OMP
+
+
+class Auto(Solver):
+    """OMP: ``omp-cupy`` on a GPU, where it can, and ``omp`` elsewhere.
+
+    The cost model. On a GPU in float32 the kernels win at every size they take (k ≤ 1024): the
+    torch form writes batch×d correlations an iteration, they do not. On the CPU ``omp`` beats
+    ``omp-inverse-cholesky`` at both sizes of ``sgc bench cpu``. Float64, and a GPU without CuPy,
+    are left to ``omp``.
+    """
+
+    oracle = "omp"
+
+    def __init__(self, *, tolerance: float | None = None) -> None:
+        super().__init__(tolerance=tolerance)
+        self._plain = OMP(tolerance=tolerance)
+        self._kernels: Solver | None = None
+
+    def choose(self, dictionary: Dictionary) -> Solver:
+        """The solver for this A."""
+        operator = dictionary.operator
+        if operator.device.type != "cuda" or operator.dtype == torch.float64 or not has_cupy():
+            return self._plain
+        if self._kernels is None:
+            from recovery.omp_cupy import CupyOMP  # noqa: PLC0415 — needs CuPy
+
+            self._kernels = CupyOMP(tolerance=self.tolerance)
+        return self._kernels
+
+    def prepare(self, dictionary: Dictionary) -> Any:
+        return self.choose(dictionary).prepare(dictionary)
+
+    def solve_checked(
+        self,
+        dictionary: Dictionary,
+        extra: Any,
+        y: Float[Tensor, "batch k"],
+        companion: Float[Tensor, "batch k"] | None,
+        *,
+        sparsity: int,
+        tolerance: float,
+    ) -> RecoveryResult:
+        return self.choose(dictionary).solve_checked(
+            dictionary, extra, y, companion, sparsity=sparsity, tolerance=tolerance
+        )
+
+    def recover(
+        self,
+        dictionary: Dictionary,
+        extra: Any,
+        y: Float[Tensor, "batch k"],
+        *,
+        sparsity: int,
+        tolerance: float,
+    ) -> Recovered:
+        return self._plain.recover(dictionary, extra, y, sparsity=sparsity, tolerance=tolerance)

@@ -1,0 +1,8 @@
+"""What g returns and how it reaches the weights. One form of update, one file."""
+
+from sgc.updates.base import Update
+from sgc.updates.dense import Dense
+from sgc.updates.low_rank import LowRank
+from sgc.updates.sparse import Sparse
+
+__all__ = ["Dense", "LowRank", "Sparse", "Update"]

@@ -1,0 +1,57 @@
+"""An update of every coordinate."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sgc import adam
+from sgc.blocks import together
+from sgc.rounding import Rounding
+from sgc.updates.base import Update
+from sgc.updates.elementwise import multiply, store
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(Update):
+    """N in full: it covers the whole gradient, so there is no residual.
+
+    Under stochastic rounding one weight at a time is held in float32.
+
+    Attributes:
+        values: the n updates, each in the parameter's shape; a sequence may compute them one by
+            one, so that not all need exist at once.
+    """
+
+    values: "Float[Tensor, 'n *shape'] | Sequence[Float[Tensor, '*shape']]"
+
+    def to_dense(self, shape: tuple[int, ...]) -> Float[Tensor, "n *shape"]:
+        whole = self.values if isinstance(self.values, Tensor) else torch.stack([*self.values])
+        return whole.reshape(-1, *shape)
+
+    def covered_part(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *shape"]:
+        return together(gradients)
+
+    def apply_to(
+        self,
+        weights: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        *,
+        lr: float | Tensor,
+        decay: float | Tensor,
+        residual: Float[Tensor, " n"] | None,
+        rounding: Rounding,
+    ) -> None:
+        if rounding.stochastic(weights[0].dtype):
+            for i, weight in enumerate(weights):
+                x = weight.to(torch.float32) * decay
+                store(weight, x.sub_(self.values[i].to(x.dtype) * lr), rounding, i)
+            return
+        multiply(weights, decay, rounding)
+        for i, weight in enumerate(weights):
+            if isinstance(lr, Tensor):
+                weight.sub_(self.values[i].to(adam.moment_dtype(weight.dtype)) * lr)
+            else:
+                weight.add_(self.values[i], alpha=-lr)
