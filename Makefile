@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint gpu clean
+.PHONY: demo test lint gpu gpu-test gpu-bench clean
 
 # Fine-tune MiniLM on film reviews with MESGC; table and plot beside the committed comparison.
 demo: $(VENV)/.installed
@@ -18,13 +18,20 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# On a machine with a GPU that has the packages already: the suites on CUDA, from the plain checkout.
-gpu:
-	$(PYTHON) -m pytest tests -k cuda -p no:cacheprovider
+# On a machine with a GPU that has the packages already, from the plain checkout: the suites on CUDA,
+# then the benchmarks and the throughput study with their result files and figures.
+gpu: gpu-test gpu-bench
+
+gpu-test:
+	$(PYTHON) -m pytest tests -k cuda -p no:cacheprovider -n 8
+
+gpu-bench:
+	$(PYTHON) -m sgc bench gpu --plot docs/roofline.png
+	$(PYTHON) -m studies throughput
 
 $(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,studies]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-embedded.txt
 	touch $@
 

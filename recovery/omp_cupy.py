@@ -12,20 +12,19 @@ from torch import Tensor
 
 from recovery.dictionary import Dictionary
 from recovery.kernels.launch import Argument, Kernel, Launch
+from recovery.kernels.parts import TILE, in_fragment_order, margin, padded, split
 from recovery.kernels.scratch import Scratch
 from recovery.omp import OMP
 from recovery.result import RecoveryResult
 from recovery.scaling import rounding_level
 
 _KERNELS = pathlib.Path(__file__).parent / "kernels"
-#: fp16 parts of one number, by the precision of the correlations.
-_PARTS = {"float32": 3, "tf32": 1}
+_PRECISIONS = ("float32", "tf32")
 #: Up to here a signal's measurements stay in registers while all atoms stream past.
 _FEW = 16
 #: Above, the factorisation of the kernels would leave registers: torch does it.
 _MOST = 1024
-_SCALE = 2.0**11
-_TILE, _DEPTH, _STAGES = 128, 32, 4  # of correlate_many
+_DEPTH, _STAGES = 32, 4  # of correlate_many
 _SIGNALS = 64  # of a warp of correlate_few
 _WARPS = 4
 
@@ -57,19 +56,22 @@ class CupyOMP(OMP):
       2·k·d flops a signal on data read once. It names the group of 128 atoms with the largest
       magnitude, and the update finds the atom in it in fp32.
     - k > 16 (CESGC): a tiled matrix product, 128 signals × 128 atoms a block, whose epilogue
-      leaves out the atoms taken and keeps the maximum. Signals and atoms are read from L2.
+      leaves out the atoms taken and keeps the two largest magnitudes of every 32 atoms. Signals and
+      atoms are read from L2.
 
     Above k = 1024 the torch form of :class:`recovery.omp.OMP` is used.
 
     Args:
-        precision: "float32": every number is split into two fp16 parts and three of their four
-            products are summed in float32, an error of 2⁻²²; "tf32": one part, 11 bits as in TF32,
-            a third of the work. The rest of the arithmetic is float32 in either case.
+        precision: of the choice of atoms; all else is float32. "tf32": by correlations of 11-bit
+            numbers, as TF32 has, summed in float32. "float32": as float32 decides. For k ≤ 16 every
+            number is two fp16 parts, and three of their four products are summed (error 2⁻²²). For
+            k > 16 the 11-bit correlations are bounds: atoms that come within their worst error,
+            ``2⁻⁹·‖r‖``, of the largest are compared again in float32.
         tolerance: see :class:`recovery.base.Solver`.
 
-    Memory: the fp16 atoms are kept (2 or 6 bytes × k·d); scratch in a call is 4 bytes × batch ×
-    (s·k + s²) for the factor, one bit × batch × d for k > 16, a few rows of k more, and at most
-    512 MiB at a time.
+    Memory: the fp16 atoms are kept (2 bytes × k·d, 6 for k ≤ 16 in float32); scratch in a call is
+    4 bytes × batch × (s·k + s²) for the factor, 3 bits × batch × d for k > 16, a few rows of k
+    more, and at most 512 MiB at a time.
 
     Raises:
         ImportError: CuPy finds no GPU.
@@ -83,8 +85,10 @@ class CupyOMP(OMP):
 
     def __init__(self, *, precision: str = "float32", tolerance: float | None = None) -> None:
         super().__init__(tolerance=tolerance)
-        if precision not in _PARTS:
-            raise ValueError(f"precision must be one of {', '.join(_PARTS)}, got {precision!r}")
+        if precision not in _PRECISIONS:
+            raise ValueError(
+                f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}"
+            )
         if not cupy.is_available():
             raise ImportError("omp-cupy needs an NVIDIA GPU and its driver, and CuPy finds none")
         self.precision = precision
@@ -97,8 +101,8 @@ class CupyOMP(OMP):
         if rows is None:  # a structured operator: its atoms are written out once
             rows = dictionary.atoms(torch.arange(d, device=dictionary.operator.device))
         rows = rows.contiguous()
-        parts = _split(rows, _PARTS[self.precision], width=self._width(k), multiple=_TILE)
-        ordered = _in_fragment_order(parts) if k <= _FEW else parts
+        parts = split(rows, self._parts(k), width=self._width(k), multiple=TILE)
+        ordered = in_fragment_order(parts) if k <= _FEW else parts
         return _Atoms(rows, ordered, written_out=dictionary.matrix is None)
 
     def solve_checked(
@@ -125,8 +129,8 @@ class CupyOMP(OMP):
             companion=None if companion is None else y.new_empty(batch, sparsity),
         )
         steps = min(sparsity, k)
-        row = 4 * (steps * (k + steps) + 2 * k) + 2 * self._width(k) + dictionary.shape[1] // 8
-        rows = max(_TILE, self.scratch_bytes // row)
+        row = 4 * (steps * (k + steps) + 2 * k) + 2 * self._width(k) + 3 * dictionary.shape[1] // 8
+        rows = max(TILE, self.scratch_bytes // row)
         y = y.contiguous()
         companion = None if companion is None else companion.contiguous()
         for start in range(0, batch, rows):
@@ -155,8 +159,8 @@ class CupyOMP(OMP):
     ) -> None:
         """Recover some rows into ``found``."""
         (batch, k), d, sparsity = y.shape, dictionary.shape[1], found.support.shape[1]
-        few, width, parts = k <= _FEW, self._width(k), _PARTS[self.precision]
-        words = _padded(d, _TILE) // 32
+        few, width, parts = k <= _FEW, self._width(k), self._parts(k)
+        words = padded(d, TILE) // 32
         both = companion is not None
         room = Scratch(
             y.device,
@@ -164,8 +168,9 @@ class CupyOMP(OMP):
             rest=4 * batch * k * both,
             scale=4 * batch,
             rest_scale=4 * batch * both,
-            signals=2 * _padded(batch, _TILE) * width,
-            best=8 * batch,
+            signals=2 * padded(batch, TILE) * width,
+            keys=8 * batch if few else 4 * batch * words,
+            seconds=0 if few else 4 * batch * words,
             taken=0 if few else 4 * batch * words,
             basis=4 * batch * (steps if steps > 1 else 0) * k,
             triangle=4 * batch * steps * steps,
@@ -177,18 +182,20 @@ class CupyOMP(OMP):
         launch(
             kernels["begin"],
             *(y, companion, room["residual"], room["rest"], room["scale"], room["rest_scale"]),
-            *(room["signals"], room["best"], room["taken"], found.support, found.status),
+            *(room["signals"], room["keys"], room["taken"], found.support, found.status),
             *(batch, k, width, words, sparsity, parts),
         )()
         correlate = self._correlation(atoms, room, batch=batch, k=k, words=words, device=y.device)
         pursue = launch(
             kernels["pursue"],
             0,  # the step: set below
-            *(atoms.rows, room["best"], room["residual"], room["rest"], room["signals"]),
+            *(atoms.rows, room["keys"], room["seconds"], room["residual"], room["rest"]),
+            room["signals"],
             *(room["basis"], room["triangle"], room["weights"], room["rest_weights"]),
             *(room["taken"], found.support, found.status),
             *(batch, k, d, width, words, steps, sparsity, parts),
             *(float(tolerance), rounding_level(k, y.dtype)),
+            margin(k) if self.precision == "float32" else 0.0,
         )
         for step in range(steps):
             correlate()
@@ -221,19 +228,23 @@ class CupyOMP(OMP):
             return _few(width // 8).bind(
                 (columns, -(-groups // share)),
                 32 * _WARPS,
-                *(atoms.parts, room["signals"], room["best"], batch, groups, share),
+                *(atoms.parts, room["signals"], room["keys"], batch, groups, share),
                 device=device,
             )
         return _many().bind(
-            (-(-batch // _TILE), panels // _TILE),
+            (-(-batch // TILE), panels // TILE),
             32 * _WARPS,
-            *(atoms.parts, room["signals"], room["taken"], room["best"], batch, width, words),
+            *(atoms.parts, room["signals"], room["taken"], room["keys"], room["seconds"]),
+            *(batch, width, words),
             device=device,
         )
 
+    def _parts(self, k: int) -> int:
+        return 3 if k <= _FEW and self.precision == "float32" else 1
+
     def _width(self, k: int) -> int:
         """fp16 parts of a row, with zeros up to what the kernel reads at once."""
-        return _padded(_PARTS[self.precision] * k, 8 if k <= _FEW else _DEPTH)
+        return padded(self._parts(k) * k, 8 if k <= _FEW else _DEPTH)
 
 
 def _rows_of(found: RecoveryResult, tile: slice) -> RecoveryResult:
@@ -246,33 +257,6 @@ def _rows_of(found: RecoveryResult, tile: slice) -> RecoveryResult:
 
 def _int64(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.int64, device=like.device)
-
-
-def _padded(n: int, multiple: int) -> int:
-    return -(-n // multiple) * multiple
-
-
-def _split(
-    rows: Float[Tensor, "d k"], parts: int, *, width: int, multiple: int
-) -> Float[Tensor, "padded width"]:
-    """Rows of fp16 parts (hi, hi, lo) of ``2¹¹·rows``; see ``kernels/pursue.cu``."""
-    d, k = rows.shape
-    out = torch.zeros(_padded(d, multiple), width, dtype=torch.float16, device=rows.device)
-    scaled = rows * _SCALE
-    high = scaled.half()
-    out[:d, :k] = high
-    if parts == 3:
-        out[:d, k : 2 * k] = high
-        out[:d, 2 * k : 3 * k] = scaled - high.float()
-    return out
-
-
-def _in_fragment_order(parts: Float[Tensor, "padded width"]) -> Tensor:
-    """``(padded/128, …)``: for 32 atoms at a time, what each lane feeds its tensor core."""
-    padded, width = parts.shape
-    tiles = parts.view(padded // 32, 4, 8, width // 8, 4, 2)  # [tile, e, g, block, t, pair]
-    ordered = tiles.permute(0, 3, 2, 4, 1, 5).contiguous()  # [tile, block, g, t, e, pair]
-    return ordered.view(padded // _TILE, -1)
 
 
 def _registers(k: int) -> int:
@@ -306,7 +290,7 @@ def _few(blocks: int) -> Kernel:
 
 @functools.cache
 def _many() -> Kernel:
-    stage = 2 * _TILE * _DEPTH * 2
+    stage = 2 * TILE * _DEPTH * 2
     return Kernel(_KERNELS / "correlate_many.cu", "correlate_many", shared=_STAGES * stage)
 
 

@@ -14,7 +14,10 @@ VARIANTS = {
     "correlate_few.cu": [{"KB": kb} for kb in (3, 1, 2, 4, 5, 6)],
     "correlate_many.cu": [{}],
     "pursue.cu": [{"REGS": r} for r in (8, 1, 2, 4, 7, 12, 16, 32)] + [{"REGS": 1, "FEW": 1}],
-    "low_rank.cu": [{"RANK": r, "DTYPE": t} for r in (32, 16, 64, 128) for t in (0, 1)],
+    "low_rank.cu": [
+        {"RANK": r, "DTYPE": t, "MOVED": moved, "LOT": lot}
+        for r, t, moved, lot in ((32, 0, 0, 0), (16, 0, 1, 0), (64, 1, 1, 0), (128, 0, 1, 1))
+    ],
     "sketch.cu": [{"REGS": r} for r in (8, 1, 2, 4, 16, 32)],
     "top_entries.cu": [
         *(

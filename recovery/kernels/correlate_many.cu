@@ -1,10 +1,9 @@
-// The atom with the largest |correlation| of each signal, atoms that are taken left out, for k > 16.
+// The two largest |correlations| of each signal in every 32 atoms, atoms that are taken left out, for
+// k > 16. The update (pursue.cu) finds the largest of all from them.
 //
-// A tiled fp16 tensor-core product whose epilogue keeps one number a signal: no batch x d output.
-// Operands are rows of `width` fp16 parts (see pursue.cu), so the product is an fp32 or an 11-bit
-// one. A block makes 128 signals x 128 atoms; parts arrive through four stages of shared memory.
-typedef unsigned long long u64;
-
+// A tiled fp16 tensor-core product whose epilogue keeps 8 bytes of 32 numbers: no batch x d output.
+// Operands are rows of `width` fp16 numbers, zeros after the k-th, so the product is an 11-bit one. A
+// block makes 128 signals x 128 atoms; operands arrive through four stages of shared memory.
 constexpr int TILE = 128;    // signals, and atoms, of a block
 constexpr int DEPTH = 32;    // parts a stage
 constexpr int STAGES = 4;
@@ -36,10 +35,11 @@ __device__ __forceinline__ void mma16(float (&c)[4], const unsigned (&a)[4], con
 
 // signals: rows up to a multiple of 128 must exist (their content does not matter); atoms: zero rows
 // up to a multiple of 128; width: a multiple of DEPTH; taken: one bit an atom, `words` words a row.
-// best[row] becomes max(best[row], |correlation| bits << 32 | ~atom): the first atom on ties.
+// keys: (batch, atoms / 32), the largest |correlation| of 32 atoms with its last five bits replaced by
+// 31 - atom, the first on ties. seconds: the same of the second largest.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
 correlate_many(const char* __restrict__ atoms, const char* __restrict__ signals,
-               const unsigned* __restrict__ taken, u64* best, const long long batch,
+               const unsigned* __restrict__ taken, unsigned* keys, unsigned* seconds, const long long batch,
                const long long width, const long long words) {
     extern __shared__ __align__(128) char stage_memory[];
     const unsigned memory = (unsigned)__cvta_generic_to_shared(stage_memory);
@@ -105,21 +105,30 @@ correlate_many(const char* __restrict__ atoms, const char* __restrict__ signals,
             bits[0] = mine[0];
             bits[1] = mine[1];
         }
-        float top = 0.0f;
-        int column = 0;
+        unsigned top[2] = {0u, 0u}, second[2] = {0u, 0u};
 #pragma unroll
         for (int n = 0; n < 8; ++n)
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const float magnitude = fabsf(c[r / 2][n][2 * (r % 2) + e]);
-                const bool free = !((bits[n / 4] >> (8 * (n % 4) + 2 * t + e)) & 1u);
-                if (free && magnitude > top) { top = magnitude; column = 8 * n + 2 * t + e; }
+                const int column = 8 * (n % 4) + 2 * t + e;
+                const unsigned magnitude = __float_as_uint(c[r / 2][n][2 * (r % 2) + e]) & 0x7fffffe0u;
+                const unsigned key = (bits[n / 4] >> column) & 1u ? 0u : magnitude | (31u - column);
+                second[n / 4] = max(second[n / 4], min(top[n / 4], key));
+                top[n / 4] = max(top[n / 4], key);
             }
-        u64 key = top > 0.0f
-            ? ((u64)__float_as_uint(top) << 32) | (0xffffffffu - (unsigned)(col0 + wc + column))
-            : 0ull;
-        key = max(key, __shfl_xor_sync(0xffffffffu, key, 1));  // the four lanes of a row
-        key = max(key, __shfl_xor_sync(0xffffffffu, key, 2));
-        if (t == 0 && exists && key) atomicMax(best + row, key);
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int offset = 1; offset < 4; offset <<= 1) {  // the four lanes of a row
+                const unsigned other = __shfl_xor_sync(0xffffffffu, top[h], offset);
+                const unsigned rival = __shfl_xor_sync(0xffffffffu, second[h], offset);
+                second[h] = max(max(second[h], rival), min(top[h], other));
+                top[h] = max(top[h], other);
+            }
+        if (t < 2 && exists) {
+            const long long slot = row * words + (col0 + wc) / 32 + t;
+            keys[slot] = t ? top[1] : top[0];
+            seconds[slot] = t ? second[1] : second[0];
+        }
     }
 }

@@ -5,10 +5,12 @@
 //           vectors, a second pass where the first cancelled), and updates residual and parts
 //   finish  solves the triangular system for the values and scales them back
 //
-// A number x of a unit vector is kept as fp16 parts of 2^11 x: hi = fp16(x), lo = fp16(x - hi). The
-// rows of signals hold (hi, lo, hi), those of atoms (hi, hi, lo), so one long fp16 product of the
-// two, accumulated in fp32, is hi hi + lo hi + hi lo = fp32's product up to 2^-22. With one part
-// only (hi | hi) it is an 11-bit product, as TF32's.
+// The correlations run on fp16 parts. A vector is scaled to norm 2^11; hi = fp16(x), lo = fp16(x - hi).
+//
+// parts = 3 (FEW, float32): rows of signals hold (hi, lo, hi), those of atoms (hi, hi, lo), so one long
+// fp16 product of the two, accumulated in fp32, is hi hi + lo hi + hi lo: fp32's product to 2^-22.
+// parts = 1: hi alone, 11 bits as TF32 has. Its error is at most `margin` / 2, so the true winner is
+// among the atoms within `margin` of the largest; float32 precision (MANY) compares those again.
 //
 // REGS: numbers of a vector a lane keeps, 32 REGS >= k. FEW: the winner is a group of 128 atoms
 // (correlate_few.cu) in which the best one is found here, in fp32.
@@ -20,13 +22,18 @@
 #endif
 
 typedef unsigned long long u64;
+#if FEW
+typedef u64 KEYS;
+#else
+typedef unsigned KEYS;
+#endif
 
 constexpr int WARPS = 4;
 constexpr unsigned ALL = 0xffffffffu;
 // As in recovery/result.py.
 constexpr int RUNNING = -1, CONVERGED = 0, SPARSITY_REACHED = 1, ZERO_SIGNAL = 2, NON_FINITE = 3,
               DEPENDENT_ATOMS = 4, SATURATED = 5;
-constexpr int SCALE = 11;
+constexpr float SCALE = 2048.0f, SMALLEST = 1e-30f;
 
 typedef unsigned short half_bits;
 
@@ -66,10 +73,10 @@ __device__ __forceinline__ float dot(const float (&x)[REGS], const float (&y)[RE
     return total;
 }
 
-// The parts of r / 2^exponent(norm): a residual of any size has parts of full accuracy.
+// The parts of 2^11 r / norm: a residual of any size has parts of full accuracy.
 __device__ void split(half_bits* to, const float (&r)[REGS], const float norm, const int k,
                       const int parts, const int lane) {
-    const float up = norm > 0.0f ? scalbnf(1.0f, SCALE - ilogbf(norm)) : 0.0f;
+    const float up = norm > SMALLEST ? SCALE / norm : 0.0f;
 #pragma unroll
     for (int u = 0; u < REGS; ++u) {
         const int j = 32 * u + lane;
@@ -117,7 +124,7 @@ __device__ int normalise(float* to, float* scale, const float* from, float (&r)[
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
 begin(const float* __restrict__ y, const float* __restrict__ companion, float* residual, float* rest,
-      float* scale, float* rest_scale, half_bits* signals, u64* best, unsigned* taken,
+      float* scale, float* rest_scale, half_bits* signals, KEYS* keys, unsigned* taken,
       long long* support, long long* status, const long long batch, const long long k,
       const long long width, const long long words, const long long sparsity,
       const long long parts) {
@@ -132,7 +139,12 @@ begin(const float* __restrict__ y, const float* __restrict__ companion, float* r
     for (int j = (int)(parts * k) + lane; j < width; j += 32) mine[j] = 0;
     if (taken) for (int j = lane; j < words; j += 32) taken[row * words + j] = 0u;
     for (int j = lane; j < sparsity; j += 32) support[row * sparsity + j] = -1;
-    if (lane == 0) { best[row] = 0ull; status[row] = state; }
+    if (lane == 0) {
+        status[row] = state;
+#if FEW
+        keys[row] = 0ull;
+#endif
+    }
 }
 
 #if FEW
@@ -165,30 +177,95 @@ __device__ int best_of_group(const float* __restrict__ atoms, const float r, con
     for (int offset = 16; offset; offset >>= 1) key = max(key, __shfl_xor_sync(ALL, key, offset));
     return key ? (int)(group * GROUP) + GROUP - (int)(key & 0xffffffffu) : -1;
 }
+#else
+constexpr unsigned PLACE = 31u;  // the bits of a key that name one of 32 atoms
+
+__device__ __forceinline__ float magnitude(const unsigned key) { return __uint_as_float(key & ~PLACE); }
+
+// The best free atom of all, from the two largest correlations of every 32; -1 where all that is left
+// is orthogonal to r.
+__device__ long long best_of_groups(const float* __restrict__ atoms, const float* r_,
+                                    const unsigned* keys, const unsigned* seconds,
+                                    const unsigned* taken, const int groups, const float margin,
+                                    const int k, const long long d, const int lane) {
+    u64 top = 0ull;
+    for (int g = lane; g < groups; g += 32) {
+        const unsigned key = keys[g], atom = 32 * g + PLACE - (key & PLACE);
+        if (key & ~PLACE) top = max(top, ((u64)(key & ~PLACE) << 32) | (ALL - atom));
+    }
+#pragma unroll
+    for (int offset = 16; offset; offset >>= 1) top = max(top, __shfl_xor_sync(ALL, top, offset));
+    if (!top) return -1;
+    const float least = __uint_as_float((unsigned)(top >> 32)) - margin;
+    int contenders = 0;
+    for (int g = lane; g < groups; g += 32)
+        contenders += (magnitude(keys[g]) >= least) + (magnitude(seconds[g]) >= least);
+    if (margin <= 0.0f || __reduce_add_sync(ALL, contenders) == 1) return ALL - (unsigned)top;
+
+    float r[REGS];
+    read(r, r_, k, lane);
+    u64 best = 0ull;
+    auto compare = [&](const long long first, const int many) {  // up to four neighbours
+        float c[4];
+#pragma unroll
+        for (int b = 0; b < 4; ++b) {
+            float a[REGS];
+            read(a, atoms + (first + min(b, many - 1)) * k, k, lane);
+            c[b] = dot(a, r);
+        }
+#pragma unroll
+        for (int b = 0; b < 4; ++b) {
+            const long long atom = first + b;
+            const u64 key = ((u64)__float_as_uint(fabsf(sum(c[b]))) << 32) | (ALL - (unsigned)atom);
+            if (b < many && !(taken[atom / 32] >> (atom % 32) & 1u)) best = max(best, key);
+        }
+    };
+    for (int first = 0; first < groups; first += 32) {
+        const int g = first + lane;
+        const unsigned key = g < groups ? keys[g] : 0u;
+        const unsigned more = __ballot_sync(ALL, g < groups && magnitude(seconds[g]) >= least);
+        unsigned left = __ballot_sync(ALL, key & ~PLACE && magnitude(key) >= least);
+        for (; left; left &= left - 1) {
+            const int source = __ffs(left) - 1;
+            const long long start = 32ll * (first + source);
+            const unsigned place = PLACE - (__shfl_sync(ALL, key, source) & PLACE);
+            if (more >> source & 1u)
+                for (int j = 0; j < 32 && start + j < d; j += 4)
+                    compare(start + j, (int)min(4ll, d - start - j));
+            else
+                compare(start + place, 1);
+        }
+    }
+    return ALL - (unsigned)best;
+}
 #endif
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, REGS <= 8 ? 8 : 1)
-pursue(const long long step_, const float* __restrict__ atoms, u64* best, float* residual, float* rest,
+pursue(const long long step_, const float* __restrict__ atoms, KEYS* keys, const unsigned* seconds,
+       float* residual, float* rest,
        half_bits* signals, float* basis, float* triangle, float* weights, float* rest_weights,
        unsigned* taken, long long* support, long long* status, const long long batch,
        const long long k_, const long long d, const long long width, const long long words,
-       const long long steps, const long long sparsity, const long long parts, const float tolerance, const float dependence) {
+       const long long steps, const long long sparsity, const long long parts,
+       const float tolerance, const float dependence, const float margin) {
     const long long row = (long long)blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= batch) return;
     const int lane = threadIdx.x % 32, k = (int)k_, step = (int)step_;
-    const u64 key = best[row];
     const bool running = status[row] == RUNNING;
-    __syncwarp();
-    if (lane == 0) best[row] = 0ull;  // ready for the next correlation
-    if (!running) return;
-
-    const long long winner = key ? (long long)(0xffffffffu - (unsigned)key) : -1;
 #if FEW
+    const u64 key = keys[row];
+    __syncwarp();
+    if (lane == 0) keys[row] = 0ull;  // ready for the next correlation
+    if (!running) return;
     const float mine_of_r = lane < k ? residual[row * k + lane] : 0.0f;
-    const long long atom = winner < 0 ? -1 :
-        best_of_group(atoms, mine_of_r, winner, support + row * sparsity, step, k, d, lane);
+    const long long atom = !key ? -1 :
+        best_of_group(atoms, mine_of_r, 0xffffffffu - (unsigned)key, support + row * sparsity, step, k,
+                      d, lane);
 #else
-    const long long atom = winner;
+    if (!running) return;
+    const long long atom = best_of_groups(atoms, residual + row * k, keys + row * words,
+                                          seconds + row * words, taken + row * words, (int)words,
+                                          margin, k, d, lane);
 #endif
     if (atom < 0) {  // every free atom is orthogonal to what is left
         if (lane == 0) status[row] = DEPENDENT_ATOMS;

@@ -4,7 +4,7 @@ Each has a torch form that is the reference and runs where these cannot: on the 
 for float64 and for odd strides. :func:`usable` decides.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,10 +17,12 @@ DTYPES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 MOST_RANK = 128
 
 
-def usable(tensors: Iterable[Tensor]) -> bool:
-    """Whether the kernels take these: contiguous, on a GPU, of a dtype they know; CuPy is there."""
+def usable(tensors: Sequence[Tensor]) -> bool:
+    """Whether the kernels take these: contiguous, on a GPU, of one dtype they know; CuPy is there."""
+    dtype = tensors[0].dtype
     return (
-        all(t.device.type == "cuda" and t.dtype in DTYPES and t.is_contiguous() for t in tensors)
+        dtype in DTYPES
+        and all(t.is_cuda and t.dtype is dtype and t.is_contiguous() for t in tensors)
         and has_cupy()
     )
 

@@ -24,7 +24,7 @@ __device__ __forceinline__ void mma16(float (&c)[4], const unsigned (&a)[4], con
 
 // Copies 16 bytes, or writes zeros.
 __device__ __forceinline__ void fetch(const unsigned to, const void* from, const bool exists) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
                  ::"r"(to), "l"(from), "r"(exists ? 16 : 0));
 }
 
@@ -125,52 +125,70 @@ project(const unsigned long long* __restrict__ matrices, const raw* __restrict__
 
 // Grid: tiles of 32 columns a warp, shares of the rows, matrices; n must be a multiple of 8. A warp
 // keeps its 32 rows of B and walks down L and W. Column 8 t + 2 j + e of the 32 is computed as column
-// 2 t + e of tensor-core tile j, so that a lane owns eight neighbours: 16-byte accesses.
-constexpr int WARPS = 8, LIFT_STAGES = 6;
+// 2 t + e of tensor-core tile j, so that a lane owns eight neighbours; and the terms of a product are
+// taken in an order in which a lane's share of a factor's row is one piece. So all accesses are wide.
+// MOVED: with the term scale G. LOT: round by lot.
+#ifndef MOVED
+#define MOVED 0
+#endif
+#ifndef LOT
+#define LOT 0
+#endif
+constexpr int WARPS = 8, LIFT_STAGES = 6, WORDS = RANK / 8;  // 32-bit words of a row that a lane has
+
+__device__ __forceinline__ void read_share(unsigned (&f)[WORDS], const raw* row, const int t) {
+    if (WORDS == 2) {
+        const uint2 v = __ldg(reinterpret_cast<const uint2*>(row) + t);
+        f[0] = v.x; f[1] = v.y;
+    } else {
+#pragma unroll
+        for (int i = 0; i + 3 < WORDS; i += 4) {
+            const uint4 v = __ldg(reinterpret_cast<const uint4*>(row) + i + t);
+            f[i] = v.x; f[i + 1] = v.y; f[i + 2] = v.z; f[i + 3] = v.w;
+        }
+    }
+}
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
 lift(const unsigned long long* __restrict__ weights, const unsigned long long* __restrict__ gradients,
      const raw* __restrict__ left, const raw* __restrict__ right, const float* __restrict__ scale,
-     const long long* __restrict__ keys, const long long m, const long long n, const long long share,
+     const long long* __restrict__ keys, const long long m, const long long n_, const long long share,
      const float decay) {
-    const long long matrix = blockIdx.z;
-    raw* W = reinterpret_cast<raw*>(weights[matrix]);
-    const raw* G = gradients ? reinterpret_cast<const raw*>(gradients[matrix]) : nullptr;
-    const raw* L = left + matrix * m * RANK;
-    const raw* B = right + matrix * n * RANK;
-    const float factor = G ? scale[matrix] : 0.0f;
-    const unsigned key = keys ? (unsigned)keys[matrix] : 0u;
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const long long column0 = ((long long)blockIdx.x * WARPS + threadIdx.x / 32) * 32;
-    if (column0 >= n) return;
-
-    unsigned b[4][RANK / 8];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-        const long long column = column0 + (g / 2) * 8 + 2 * j + g % 2;
-        const unsigned* from = reinterpret_cast<const unsigned*>(B + column * RANK);
-#pragma unroll
-        for (int k = 0; k < RANK / 8; ++k) b[j][k] = column < n ? from[4 * k + t] : 0u;
-    }
-
     // A lane copies what it will need itself, AHEAD tiles of 16 rows before: nobody waits for others.
     extern __shared__ uint4 ring[];
-    constexpr int AHEAD = LIFT_STAGES - 1;
-    const int kinds = G ? 4 : 2;
-    const long long column = column0 + 8 * t;
-    const long long start = blockIdx.y * share, last = min(m, start + share);
-    const int tiles = (int)((last - start + 15) / 16);
+    constexpr int AHEAD = LIFT_STAGES - 1, KINDS = MOVED ? 4 : 2;
+    const long long matrix = blockIdx.z, start = blockIdx.y * share;
+    const int n = (int)n_, tiles = (int)((min(m, start + share) - start + 15) / 16);
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const int column0 = (blockIdx.x * WARPS + threadIdx.x / 32) * 32, column = column0 + 8 * t;
+    if (column0 >= n) return;
+    const bool inside = column < n;
+    const int rows = (int)(min(m, start + share) - start);
+    const long long corner = start * n + column;
+    raw* W = reinterpret_cast<raw*>(weights[matrix]) + corner;
+    const raw* G = MOVED ? reinterpret_cast<const raw*>(gradients[matrix]) + corner : nullptr;
+    const raw* L = left + (matrix * m + start) * RANK;
+    const raw* B = right + matrix * n * RANK;
+    const float factor = MOVED ? scale[matrix] : 0.0f;
+    const unsigned key = LOT ? (unsigned)keys[matrix] + (unsigned)corner : 0u;
+
+    unsigned b[4][WORDS];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+        const int mine = column0 + (g / 2) * 8 + 2 * j + g % 2;
+        read_share(b[j], B + (long long)min(mine, n - 1) * RANK, t);
+    }
+    const unsigned ring0 = (unsigned)__cvta_generic_to_shared(ring + threadIdx.x);
     auto slot = [&](const int tile, const int kind) {
-        return ring + ((tile % LIFT_STAGES) * kinds + kind) * (32 * WARPS) + threadIdx.x;
+        return ((tile % LIFT_STAGES) * KINDS + kind) * (32 * WARPS);
     };
     auto load = [&](const int tile) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const long long row = start + 16 * tile + g + 8 * h;
-            if (row < last && column < n) {
-                fetch((unsigned)__cvta_generic_to_shared(slot(tile, h)), W + row * n + column, true);
-                if (G) fetch((unsigned)__cvta_generic_to_shared(slot(tile, 2 + h)),
-                             G + row * n + column, true);
+            const int row = 16 * tile + g + 8 * h;
+            if (row < rows && inside) {
+                fetch(ring0 + 16 * slot(tile, h), W + (long long)row * n, true);
+                if (MOVED) fetch(ring0 + 16 * slot(tile, 2 + h), G + (long long)row * n, true);
             }
         }
     };
@@ -180,41 +198,38 @@ lift(const unsigned long long* __restrict__ weights, const unsigned long long* _
         asm volatile("cp.async.commit_group;");
     }
     for (int tile = 0; tile < tiles; ++tile) {
+        unsigned a[2][WORDS];
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+            read_share(a[h], L + (long long)min(16 * tile + g + 8 * h, rows - 1) * RANK, t);
         float c[4][4] = {};
 #pragma unroll
-        for (int k = 0; k < RANK / 16; ++k) {
-            unsigned a[4];
+        for (int k = 0; k < WORDS; k += 2) {
+            const unsigned fragment[4] = {a[0][k], a[1][k], a[0][k + 1], a[1][k + 1]};
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                const long long row = start + 16 * tile + g + 8 * h;
-                const unsigned* from = reinterpret_cast<const unsigned*>(L + row * RANK);
-                a[h] = row < last ? __ldg(from + 8 * k + t) : 0u;
-                a[h + 2] = row < last ? __ldg(from + 8 * k + 4 + t) : 0u;
-            }
-#pragma unroll
-            for (int j = 0; j < 4; ++j) mma16(c[j], a, b[j][2 * k], b[j][2 * k + 1]);
+            for (int j = 0; j < 4; ++j) mma16(c[j], fragment, b[j][k], b[j][k + 1]);
         }
         asm volatile("cp.async.wait_group %0;" ::"n"(AHEAD - 1));
         Pack w[2], x[2];
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            w[h].whole = *slot(tile, h);
-            if (G) x[h].whole = *slot(tile, 2 + h);
+            w[h].whole = ring[slot(tile, h) + threadIdx.x];
+            if (MOVED) x[h].whole = ring[slot(tile, 2 + h) + threadIdx.x];
         }
         if (tile + AHEAD < tiles) load(tile + AHEAD);
         asm volatile("cp.async.commit_group;");
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const long long row = start + 16 * tile + g + 8 * h;
-            if (row >= last || column >= n) continue;
+            const int row = 16 * tile + g + 8 * h;
+            if (row >= rows || !inside) continue;
+            const long long at = (long long)row * n;
 #pragma unroll
             for (int i = 0; i < PACK; ++i) {
-                const float y = decay * number(w[h].each[i]) - c[i / 2][2 * h + i % 2]
-                                - (G ? factor * number(x[h].each[i]) : 0.0f);
-                const unsigned at = key + (unsigned)(row * n + column + i);
-                w[h].each[i] = rounded(y, keys != nullptr, at);
+                float y = decay * number(w[h].each[i]) - c[i / 2][2 * h + i % 2];
+                if (MOVED) y -= factor * number(x[h].each[i]);
+                w[h].each[i] = rounded(y, LOT, key + (unsigned)at + i);
             }
-            __stcs(reinterpret_cast<uint4*>(W + row * n + column), w[h].whole);
+            __stcs(reinterpret_cast<uint4*>(W + at), w[h].whole);
         }
     }
 }

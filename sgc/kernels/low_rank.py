@@ -48,15 +48,17 @@ def lift(
     """``W ← decay·W − left rightᵀ − scale·G`` in one pass, factors rounded to W's dtype."""
     dtype, (m, rank), n = weights[0].dtype, left.shape[1:], right.shape[1]
     width = _padded(rank)
-    ring = 16 * 256 * _LIFT_STAGES * (2 if gradients is None else 4)
-    kernel("low_rank.cu", "lift", shared=ring, DTYPE=DTYPES[dtype], RANK=width)(
+    moved, by_lot = gradients is not None, keys(rounding, weights[0])
+    forms = {"MOVED": int(moved), "LOT": int(by_lot is not None)}
+    ring = 16 * 256 * _LIFT_STAGES * (4 if moved else 2)
+    kernel("low_rank.cu", "lift", shared=ring, DTYPE=DTYPES[dtype], RANK=width, **forms)(
         (-(-n // _COLUMNS), -(-m // _SHARE), len(weights)),
         256,
         addresses(weights),
         None if gradients is None else addresses(gradients),
         *(_factor(left, dtype), _factor(right, dtype)),
         None if scale is None else scale.to(torch.float32),
-        *(keys(rounding, weights[0]), m, n, _SHARE, float(decay)),
+        *(by_lot, m, n, _SHARE, float(decay)),
         device=left.device,
     )
 

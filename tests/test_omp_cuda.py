@@ -9,7 +9,7 @@ import sgc
 from projections.seeding import stream
 from recovery import Status
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: cuda only")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 #: (d, k, s): k ≤ 16 streams the atoms past registers, above it is a tiled product.
 FEW, MANY = (1000, 8, 1), (600, 130, 9)
