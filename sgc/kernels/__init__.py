@@ -18,7 +18,7 @@ MOST_RANK = 128
 
 
 def usable(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernels take these: contiguous, on a GPU, of one dtype they know; CuPy is there."""
+    """Whether the kernels take these: contiguous, on a GPU, of one known dtype; CuPy is there."""
     dtype = tensors[0].dtype
     return (
         dtype in DTYPES
