@@ -100,7 +100,7 @@ def _roof(
     axes.set_yscale("log")
     axes.set_xlim(low, high)
     bottom = min([row["rate"] for row in points] or [_TERA]) / _TERA
-    axes.set_ylim(bottom / (60 if solvers else 4), 3 * max(rates.values()) / _TERA)
+    axes.set_ylim(bottom / 3, 3 * max(rates.values()) / _TERA)
     axes.set_xlabel("least flops / least bytes (flop per byte)", fontsize=_TEXT)
     axes.set_ylabel("least flops / time (Tflop/s)", fontsize=_TEXT)
     marks = "filled: steps; hollow: solvers" if steps else "solvers"
@@ -110,36 +110,28 @@ def _roof(
 
 
 def _solver_points(axes: Axes, solvers: Sequence[Mapping[str, Any]]) -> None:
-    """One marker a solver; one column of markers, with its label, a size."""
+    """A hollow marker for each solver, a colour for each size."""
     names = list(dict.fromkeys(row["name"] for row in solvers))
-    for name, marker in zip(names, itertools.cycle(_MARKERS), strict=False):
-        rows = [row for row in solvers if row["name"] == name]
-        axes.plot(
-            [row["intensity"] for row in rows],
-            [row["rate"] / _TERA for row in rows],
-            marker,
-            color="0.1",
-            markerfacecolor="none",
-            markersize=8,
-            label=name,
-        )
-    columns: dict[str, tuple[float, float]] = {}
+    sizes = list(dict.fromkeys(_size(row) for row in solvers))
+    markers = dict(zip(names, itertools.cycle(_MARKERS), strict=False))
+    colours = dict(zip(sizes, itertools.cycle(_COLOURS), strict=False))
     for row in solvers:
-        size = row["size"]
-        label = f"d {size['d']}, k {size['k']}, s {size['sparsity']}"
-        _, lowest = columns.get(label, (0.0, float("inf")))
-        columns[label] = (row["intensity"], min(lowest, row["rate"] / _TERA))
-    for label, (x, y) in columns.items():
-        axes.annotate(
-            label,
-            (x, y),
-            xytext=(0, -8),
-            textcoords="offset points",
-            rotation=90,
-            ha="center",
-            va="top",
-            fontsize=_SMALL,
+        axes.plot(
+            *(row["intensity"], row["rate"] / _TERA, markers[row["name"]]),
+            color=colours[_size(row)],
+            markerfacecolor="none",
+            markeredgewidth=1.5,
+            markersize=8,
         )
+    for name, marker in markers.items():
+        axes.plot([], [], marker, color="0.1", markerfacecolor="none", markersize=8, label=name)
+    for size, colour in colours.items():
+        axes.plot([], [], "-", color=colour, linewidth=4, label=f"solvers at {size}")
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    size = row["size"]
+    return f"d {size['d']}, k {size['k']}, s {size['sparsity']}"
 
 
 def _bars(axes: Axes, steps: Sequence[Mapping[str, Any]]) -> None:

@@ -23,6 +23,7 @@ EXAMPLE = "Example: sgc bench cpu --repeats 15 --out runs/bench-cpu.json"
 GPU_EXAMPLE = "Example: sgc bench gpu --plot docs/roofline.png"
 PLOT_EXAMPLE = "Example: sgc bench plot results/bench-gpu-nvidia-h200.json docs/roofline.png"
 
+_WIDE = 160
 app = typer.Typer(help="Measure speed against rivals and floors, in one run.", no_args_is_help=True)
 
 
@@ -94,6 +95,8 @@ def gpu(
         report = gpu_bench.run(
             device, parts=parts, load=load, repeats=repeats, seed=seed, progress=progress
         )
+    if not console.is_terminal:
+        console = Console(width=_WIDE)  # eighty columns, rich's guess for a file, hold no table
     values = report.to_dict()
     out = out or Path("results", report.file_name())
     with _writing(out):  # before anything else can fail
