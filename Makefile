@@ -23,7 +23,7 @@ lint: $(VENV)/.installed
 gpu: gpu-test gpu-bench
 
 gpu-test:
-	$(PYTHON) -m pytest tests -k cuda -p no:cacheprovider -n 8
+	$(PYTHON) -m pytest tests -k cuda -p no:cacheprovider -p no:benchmark -n 8
 
 gpu-bench:
 	$(PYTHON) -m sgc bench gpu --plot docs/roofline.png

@@ -14,17 +14,19 @@ typedef unsigned long long u64;
 constexpr int THREADS = 256;
 constexpr int AHEAD = 8;  // loads in flight a thread
 
-// Sums of squares at two scales: squares of numbers below 2^-63 leave float32 at the first.
+// Sums of squares at three scales: squares of small and of large numbers leave float32.
 struct Energy {
-    float plain = 0.0f, lifted = 0.0f;
+    float plain = 0.0f, lifted = 0.0f, lowered = 0.0f;
     __device__ __forceinline__ void add(const float x) {
+        const float up = x * 0x1p96f, down = x * 0x1p-70f;
         plain += x * x;
-        const float up = x * 0x1p64f;
         lifted += up * up;
+        lowered += down * down;
     }
-    // Where the plain sum is well inside float32's range it is the accurate one.
+    // The plain sum where it is well inside float32's range; NaN by any way.
     __device__ double value() const {
-        return plain > 0x1p-60f ? (double)plain : (double)lifted * 0x1p-128;
+        if (plain > 0x1p100f) return (double)lowered * 0x1p140;
+        return plain <= 0x1p-80f ? (double)lifted * 0x1p-192 : (double)plain;
     }
 };
 
