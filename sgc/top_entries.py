@@ -48,7 +48,7 @@ def top_entries(
         from sgc.kernels import top_entries as cuda  # noqa: PLC0415 — needs CuPy
 
         length = chunker.length(gradients[0].numel())
-        if cuda.fits(length, sparsity):
+        if cuda.fits(length, sparsity, chunks=chunker.chunks):
             found = cuda.largest(
                 gradients,
                 chunks=chunker.chunks,

@@ -59,6 +59,22 @@ def test_top_entries(dtype, chunker, chunks, sparsity, without_kernels):
         torch.testing.assert_close(ours.energy, plain.energy, rtol=1e-5, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("chunks", [1, 2, 4, 8, 24, 100_000])
+@pytest.mark.parametrize("chunker", makeable("chunker"))
+@pytest.mark.parametrize("sparsity", [1, 3])
+def test_top_entries_of_large_gradients(chunks, chunker, sparsity, without_kernels, monkeypatch):
+    """Few long chunks (a block keeps only so many rotations), many short ones, scratch in parts."""
+    from sgc.kernels import top_entries as cuda  # noqa: PLC0415 — needs CuPy
+
+    monkeypatch.setattr(cuda, "_CANDIDATES", 2**16)
+    gradients = [normal(1024, 1200, seed=i, dtype=torch.bfloat16) for i in range(2)]
+    made = sgc.create("chunker", chunker, chunks=chunks, seed=1)
+    ours = top_entries(gradients, made, sparsity, energy=True)
+    plain = without_kernels(top_entries, gradients, made, sparsity, energy=True)
+    assert torch.equal(ours.values.abs().sort(-1).values, plain.values.abs().sort(-1).values)
+    torch.testing.assert_close(ours.energy, plain.energy, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("scale", [1e-38, 1e-35, 1e-25, 1e-12, 1.0, 1e15, 1e25, 1e36])
 def test_energy_at_any_scale(scale, without_kernels):
     gradients = [normal(64, 64) * scale]

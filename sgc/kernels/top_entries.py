@@ -15,11 +15,14 @@ _LONGEST = 8192
 _THREADS = 256
 _LOADS = 256  # of a thread, at least, where there is enough to read
 _PACKED_LOADS = 128  # the same for loads of 16 bytes
+_TURNS = 8192  # rotations that a block keeps in shared memory
+_GRID = 65535  # blocks of a grid's second and third dimension
+_CANDIDATES = 2**26  # bytes of scratch at a time
 
 
-def fits(length: int, sparsity: int) -> bool:
+def fits(length: int, sparsity: int, *, chunks: int) -> bool:
     """Whether there is a kernel: few entries, or chunks that a block can hold."""
-    return sparsity <= _MOST or length <= _LONGEST
+    return chunks <= _GRID and (sparsity <= _MOST or length <= _LONGEST)
 
 
 def largest(
@@ -61,7 +64,7 @@ def largest(
     if dealt:
         width = min(chunks, _THREADS)
         lanes, tiles = _THREADS // width, -(-chunks // width)
-        share = min(length, lanes * _LOADS)
+        share = min(length, lanes * _LOADS, _TURNS)
         shares, per_share = -(-length // share), lanes * keep
     else:
         tiles, share = chunks, min(length, _THREADS * _LOADS)
@@ -77,8 +80,24 @@ def largest(
     )
     if packed:
         lanes = _THREADS // (chunks // pack)
-        share = min(length, lanes * _PACKED_LOADS)
+        share = min(length, lanes * _PACKED_LOADS, _TURNS)
         tiles, shares, per_share = 1, -(-length // share), 1
+    at_once = max(1, min(_GRID, _CANDIDATES // (8 * chunks * shares * per_share)))
+    if n > at_once:
+        parts = [
+            largest(
+                gradients[start : start + at_once],
+                chunks=chunks,
+                length=length,
+                rotation=rotation,
+                dealt=dealt,
+                sparsity=sparsity,
+                energy=energy,
+            )
+            for start in range(0, n, at_once)
+        ]
+        index, values, sums = zip(*parts, strict=True)
+        return torch.cat(index), torch.cat(values), torch.cat(sums) if energy else None
     candidates = torch.empty(n, chunks, shares * per_share, dtype=torch.int64, device=device)
     squares = None
     if energy:
