@@ -8,20 +8,23 @@ from torch import Tensor
 
 from recovery.base import Recovered, RecoveryResult, Solver
 from recovery.dictionary import Dictionary
-from recovery.kernels import has_cupy
+from recovery.kernels import has_kernels
 from recovery.omp import OMP
 
 
 class Auto(Solver):
     """OMP: ``omp-cupy`` on a GPU, where it can, and ``omp`` elsewhere.
 
+    Which of them runs is no part of a configuration: it is described as OMP.
+
     The cost model. On a GPU in float32 the kernels win at every size they take (k ≤ 1024): the
     torch form writes batch×d correlations an iteration, they do not. On the CPU ``omp`` beats
-    ``omp-inverse-cholesky`` at both sizes of ``sgc bench cpu``. Float64, and a GPU without CuPy,
-    are left to ``omp``.
+    ``omp-inverse-cholesky`` at both sizes of ``sgc bench cpu``. Float64, a GPU
+    without CuPy and one before Ampere are left to ``omp``.
     """
 
     oracle = "omp"
+    described_as = "OMP"
 
     def __init__(self, *, tolerance: float | None = None) -> None:
         super().__init__(tolerance=tolerance)
@@ -31,7 +34,7 @@ class Auto(Solver):
     def choose(self, dictionary: Dictionary) -> Solver:
         """The solver for this A."""
         operator = dictionary.operator
-        if operator.device.type != "cuda" or operator.dtype == torch.float64 or not has_cupy():
+        if operator.dtype == torch.float64 or not has_kernels(operator.device):
             return self._plain
         if self._kernels is None:
             from recovery.omp_cupy import CupyOMP  # noqa: PLC0415 — needs CuPy

@@ -245,6 +245,8 @@ class Solver(abc.ABC):
             inverse_norms=dictionary.inverse_norms,
             extra=self.prepare(dictionary),
         )
+        if operator.device.type == "cuda":  # later calls may come on other streams
+            torch.cuda.current_stream(operator.device).synchronize()
         cache[key] = entry
         return entry
 

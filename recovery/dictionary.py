@@ -36,7 +36,8 @@ class Dictionary:
         norms = operator.column_norms()
         if not bool(torch.isfinite(norms).all()):
             raise ValueError("A holds NaN or infinity, or columns whose norm overflows")
-        inverse = torch.where(norms > 0, 1 / norms, 0)
+        # A column too short for its inverse to be a number counts as zero.
+        inverse = torch.where(norms >= torch.finfo(norms.dtype).tiny, 1 / norms, 0)
         matrix = None
         if isinstance(operator, DenseOperator):
             unit = bool(((norms - 1).abs() <= 4 * torch.finfo(norms.dtype).eps).all())

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recovery.dictionary import Dictionary
+from recovery.kernels import CAPABILITY, capable
 from recovery.kernels.launch import Argument, Kernel, Launch
 from recovery.kernels.parts import TILE, in_fragment_order, margin, padded, split
 from recovery.kernels.scratch import Scratch
@@ -24,6 +25,7 @@ _PRECISIONS = ("float32", "tf32")
 _FEW = 16
 #: Above, the factorisation of the kernels would leave registers: torch does it.
 _MOST = 1024
+_LONGEST = 65535 * 128  # atoms of a grid's second dimension
 _DEPTH, _STAGES = 32, 4  # of correlate_many
 _SIGNALS = 64  # of a warp of correlate_few
 _WARPS = 4
@@ -59,7 +61,8 @@ class CupyOMP(OMP):
       leaves out the atoms taken and keeps the two largest magnitudes of every 32 atoms. Signals and
       atoms are read from L2.
 
-    Above k = 1024 the torch form of :class:`recovery.omp.OMP` is used.
+    Above k = 1024, and for more than 8 million atoms, :class:`recovery.omp.OMP` itself is used.
+    CuPy compiles with subnormal numbers flushed to zero: a signal below 1e-38 is a zero one here.
 
     Args:
         precision: of the choice of atoms; all else is float32. "tf32": by correlations of 11-bit
@@ -71,7 +74,7 @@ class CupyOMP(OMP):
 
     Memory: the fp16 atoms are kept (2 bytes × k·d, 6 for k ≤ 16 in float32); scratch in a call is
     4 bytes × batch × (s·k + s²) for the factor, 3 bits × batch × d for k > 16, a few rows of k
-    more, and at most 512 MiB at a time.
+    more, and at most 512 MiB (or what 128 signals need) at a time.
 
     Raises:
         ImportError: CuPy finds no GPU.
@@ -95,7 +98,14 @@ class CupyOMP(OMP):
 
     def prepare(self, dictionary: Dictionary) -> _Atoms | None:
         k, d = dictionary.shape
-        if k > _MOST:
+        device = dictionary.operator.device
+        if not capable(device):
+            raise ValueError(
+                f"omp-cupy needs a GPU of compute capability {CAPABILITY[0]}.{CAPABILITY[1]} "
+                f"(Ampere) or later, and {device} has {torch.cuda.get_device_capability(device)}: "
+                "take omp"
+            )
+        if k > _MOST or d > _LONGEST:
             return None
         rows = dictionary.matrix
         if rows is None:  # a structured operator: its atoms are written out once

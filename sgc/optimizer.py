@@ -11,7 +11,7 @@ from torch.optim.adamw import adamw
 
 from sgc import adam
 from sgc.blocks import State, block
-from sgc.compressors.base import Compressor
+from sgc.compressors.base import Compressor, agrees
 from sgc.groups import (
     UNSUPPORTED,
     Alike,
@@ -38,7 +38,7 @@ class CompressedAdamW(Optimizer):
     compressor are handed to torch's AdamW, bit for bit.
 
     A step works on all parameters of a group that have shape, dtype, device and step count in
-    common as one: their moments lie in one block of memory.
+    common as one: their moments lie in one block of memory, which lives as long as any of them.
 
     Moments are float32 (float64 for float64 parameters), also under bf16 weights. Parameters with
     fewer than two dimensions that the compressor cannot take (biases, norms) get plain AdamW with
@@ -267,7 +267,7 @@ class CompressedAdamW(Optimizer):
             theirs = theirs.describe() if isinstance(theirs, Compressor) else theirs
             if theirs is None and mine.native:
                 continue  # a state of torch's own AdamW
-            if theirs != mine.describe():
+            if theirs is None or not agrees(theirs, mine.describe()):
                 raise ValueError(
                     f"group {number} was saved with the compressor {theirs}, but this optimizer "
                     f"has {mine.describe()}: build it with the saved options"

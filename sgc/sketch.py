@@ -20,7 +20,7 @@ def sketch(
 
     Args:
         A: k×d.
-        index: places in x, each at most once.
+        index: places in x, each at most once; a place may come again with the value 0.
         values: x there, in the dtype of A.
     """
     (k, d), s = A.shape, index.shape[1]
@@ -50,5 +50,5 @@ def _gathered(A: Projection, index: Tensor, values: Tensor) -> tuple[Tensor, Ten
 
 
 def _dense(A: Projection, index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    x = values.new_zeros(index.shape[0], A.shape[1]).scatter_(1, index, values)
+    x = values.new_zeros(index.shape[0], A.shape[1]).scatter_add_(1, index, values)
     return A.matvec(x), A.matvec(x.square())

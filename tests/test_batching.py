@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 
 import pytest
 import torch
@@ -155,3 +156,47 @@ def test_a_loaded_state_lacks_a_later_option():
         gradient=lambda t: normal(24, 16, seed=t),
     )
     assert torch.equal(weights[0].detach(), expected)
+
+
+@every_compressor
+@pytest.mark.parametrize("first", ["contiguous", "transposed"])
+def test_layouts_may_be_mixed(name, first, device):
+    """Alike parameters share a shape, not strides."""
+
+    def weights(mixed):
+        made = weights_like((24, 16), (24, 16), device=device)
+        turn = 1 if first == "contiguous" else 0
+        if mixed:
+            made[turn] = torch.nn.Parameter(made[turn].detach().T.contiguous().T)
+        return made
+
+    def make(these):
+        return sgc.CompressedAdamW(these, lr=1e-2, weight_decay=0.1, compressor=small(name))
+
+    def gradient(i, t):
+        return normal(24, 16, seed=10 * t + i).to(device)
+
+    for mine, theirs in zip(
+        together(make, weights(True), gradient, 3),
+        together(make, weights(False), gradient, 3),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_a_state_from_before_an_option_loads():
+    """Options that a saved description does not know are newer; the solver's name is OMP's."""
+    w = weights_like((24, 16))
+    optimizer = sgc.CompressedAdamW(w, compressor=small("galore"))
+    w[0].grad = normal(24, 16)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    description = json.loads(saved["param_groups"][0]["compressor"])
+    del description["svd"]
+    saved["param_groups"][0]["compressor"] = json.dumps(description)
+    optimizer.load_state_dict(saved)
+    description["rank"] += 1
+    saved["param_groups"][0]["compressor"] = json.dumps(description)
+    with pytest.raises(ValueError, match="saved with the compressor"):
+        optimizer.load_state_dict(saved)
+    assert small("mesgc").describe() == small("mesgc", recovery="omp").describe()

@@ -5,6 +5,7 @@ import torch
 
 import sgc
 from projections.seeding import stream
+from recovery.kernels import has_kernels
 from sgc import kernels
 from sgc.rounding import NEAREST, Rounding
 from sgc.sketch import sketch
@@ -13,7 +14,8 @@ from sgc.updates import LowRank, Sparse
 from tests.conftest import makeable
 
 pytestmark = pytest.mark.skipif(
-    not (torch.cuda.is_available() and kernels.has_cupy()), reason="needs a GPU and CuPy: cuda only"
+    not (torch.cuda.is_available() and has_kernels(torch.device("cuda"))),
+    reason="needs a GPU and CuPy: cuda only",
 )
 half_and_full = pytest.mark.parametrize("dtype", kernels.DTYPES, ids=str)
 BY_LOT = Rounding((123, 2**32 - 5))

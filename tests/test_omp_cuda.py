@@ -1,6 +1,7 @@
 """omp-cupy at its edges: what the conformance suite does not ask, on both of its paths."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -207,6 +208,28 @@ def test_repeatable(cupy, d, k, s):
         again = solver.solve(A, y, sparsity=s)
         assert torch.equal(again.support, first.support)
         assert torch.equal(again.values, first.values)
+
+
+def test_from_a_new_thread(cupy):
+    """A thread whose first work on the GPU is a kernel of ours has no context yet."""
+    A, _, _, y = problem(*MANY, 20)
+    solver = sgc.create("recovery", "omp-cupy")
+    expected = solver.solve(A, y, sparsity=MANY[2])
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(solver.solve, A, y, sparsity=MANY[2]).result()
+    assert torch.equal(found.support, expected.support)
+
+
+@both_paths
+def test_columns_too_short_to_scale(cupy, d, k, s):
+    """Their inverse norm is no number; they count as zero columns."""
+    A, index, _, y = problem(d, k, s, 20)
+    dense = A.to_dense().clone()
+    unused = next(j for j in range(d) if not (index == j).any())
+    dense[:, unused] = 1e-42
+    found = sgc.create("recovery", "omp-cupy").solve(dense, y, sparsity=s)
+    assert found.values.isfinite().all()
+    assert not (found.support == unused).any()
 
 
 def test_wrong_device_and_precision(cupy):

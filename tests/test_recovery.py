@@ -173,6 +173,17 @@ def test_repeated_and_zero_columns(name, solver, device):
 
 
 @every_solver
+def test_columns_too_short_to_scale_count_as_zero(name, solver, device):
+    problem = easy(device)
+    dense = problem.A.to_dense().clone()
+    short = int((problem.x() == 0).all(0).nonzero()[0])
+    dense[:, short] = 1e-42  # the inverse of its norm is no float32
+    result = solver.solve(dense, problem.y, sparsity=3)
+    assert result.values.isfinite().all()
+    assert not (result.support == short).any()
+
+
+@every_solver
 def test_columns_of_any_length_compete_fairly(name, solver, device):
     problem = easy(device)
     lengths = torch.linspace(0.01, 100, 160, device=device)

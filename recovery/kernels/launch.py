@@ -4,6 +4,8 @@ import array
 import functools
 import pathlib
 import struct
+import threading
+import zlib
 from typing import Any
 
 import cupy
@@ -67,6 +69,7 @@ class Kernel:
     ) -> "Launch":
         """The same, to be enqueued many times."""
         number = torch.cuda.current_device() if device.index is None else device.index
+        _enter(number)
         function = self._loaded.get(number)
         if function is None:
             function = self._loaded[number] = self._load(number)
@@ -121,6 +124,21 @@ class Launch:
                 driver.launchKernel(*self._call)
 
 
+_thread = threading.local()
+
+
+def _enter(number: int) -> None:
+    """Make the device's context current in a thread that has not worked with it yet.
+
+    CUDA's runtime, and so torch, does that by itself; the driver's launch does not.
+    """
+    seen = _thread.__dict__.setdefault("seen", set())
+    if number not in seen:
+        with torch.cuda.device(number):
+            cupy.cuda.runtime.setDevice(number)
+        seen.add(number)
+
+
 def _word(argument: Argument) -> int:
     """An argument as 64 bits, of which the kernel reads as many as it declares."""
     if isinstance(argument, Tensor):
@@ -132,5 +150,8 @@ def _word(argument: Argument) -> int:
 
 @functools.cache
 def _module(path: pathlib.Path, macros: tuple[tuple[str, int], ...]) -> Any:
-    options = ("-std=c++17", f"-I{path.parent}", *(f"-D{name}={value}" for name, value in macros))
+    # CuPy keeps what it compiled by text and options: let the headers be part of them.
+    headers = b"".join(header.read_bytes() for header in sorted(path.parent.glob("*.cuh")))
+    defined = (*macros, ("HEADERS", zlib.crc32(headers)))
+    options = ("-std=c++17", f"-I{path.parent}", *(f"-D{name}={value}" for name, value in defined))
     return cupy.RawModule(code=path.read_text("utf-8"), options=options)

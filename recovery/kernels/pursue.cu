@@ -236,7 +236,7 @@ __device__ long long best_of_groups(const float* __restrict__ atoms, const float
                 compare(start + place, 1);
         }
     }
-    return ALL - (unsigned)best;
+    return best ? (long long)(ALL - (unsigned)best) : -1;
 }
 #endif
 

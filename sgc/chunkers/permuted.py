@@ -31,6 +31,8 @@ class Permuted(Chunker):
         if key not in self._turns:
             every = torch.arange(length, device=device)
             self._turns[key] = self._rotation(every).to(torch.int32)
+            if device.type == "cuda":  # later calls may come on other streams
+                torch.cuda.current_stream(device).synchronize()
         return self._turns[key]
 
     @property

@@ -119,7 +119,18 @@ def configuration(part: object) -> dict[str, Any]:
         return configuration(value) if hasattr(value, "__dict__") else str(value)
 
     own = {name: plain(value) for name, value in vars(part).items() if not name.startswith("_")}
-    return {"class": type(part).__name__, **own}
+    return {"class": getattr(part, "described_as", type(part).__name__), **own}
+
+
+def agrees(saved: str, own: str) -> bool:
+    """Whether a saved description fits a compressor's own; options that it lacks are newer."""
+
+    def fits(old: Any, new: Any) -> bool:
+        if isinstance(old, dict) and isinstance(new, dict):
+            return all(key in new and fits(value, new[key]) for key, value in old.items())
+        return bool(old == new)
+
+    return fits(json.loads(saved), json.loads(own))
 
 
 def whole(name: str, value: Any) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from recovery.kernels import has_cupy
+from recovery.kernels import has_kernels
 
 #: As numbered in numbers.cuh.
 DTYPES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
@@ -18,12 +18,12 @@ MOST_RANK = 128
 
 
 def usable(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernels take these: contiguous, on a GPU, of one known dtype; CuPy is there."""
+    """Whether the kernels take these: contiguous, on a GPU, of one known dtype."""
     dtype = tensors[0].dtype
     return (
         dtype in DTYPES
         and all(t.is_cuda and t.dtype is dtype and t.is_contiguous() for t in tensors)
-        and has_cupy()
+        and has_kernels(tensors[0].device)
     )
 
 

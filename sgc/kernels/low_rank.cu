@@ -1,6 +1,6 @@
 // Products of big half-precision matrices with thin factors, many matrices in one launch:
 //   project   R = G B          (m x n)(n x r) -> m x r fp32: G is read once
-//   lift      W = decay W - L Bᵀ - scale G    in place: W is read and written once
+//   lift      W = decay W - gain L Bᵀ - scale G    in place: W is read and written once
 // DTYPE 0 or 1; factors in the same dtype, their rank padded with zeros to RANK, a multiple of 16.
 #include "numbers.cuh"
 
@@ -153,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
 lift(const unsigned long long* __restrict__ weights, const unsigned long long* __restrict__ gradients,
      const raw* __restrict__ left, const raw* __restrict__ right, const float* __restrict__ scale,
      const long long* __restrict__ keys, const long long m, const long long n_, const long long share,
-     const float decay) {
+     const float gain, const float decay) {
     // A lane copies what it will need itself, AHEAD tiles of 16 rows before: nobody waits for others.
     extern __shared__ uint4 ring[];
     constexpr int AHEAD = LIFT_STAGES - 1, KINDS = MOVED ? 4 : 2;
@@ -225,7 +225,7 @@ lift(const unsigned long long* __restrict__ weights, const unsigned long long* _
             const long long at = (long long)row * n;
 #pragma unroll
             for (int i = 0; i < PACK; ++i) {
-                float y = decay * number(w[h].each[i]) - c[i / 2][2 * h + i % 2];
+                float y = decay * number(w[h].each[i]) - gain * c[i / 2][2 * h + i % 2];
                 if (MOVED) y -= factor * number(x[h].each[i]);
                 w[h].each[i] = rounded(y, LOT, key + (unsigned)at + i);
             }

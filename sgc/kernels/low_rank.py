@@ -42,10 +42,11 @@ def lift(
     gradients: Sequence[Tensor] | None,
     scale: Float[Tensor, " count"] | None,
     *,
+    gain: float,
     decay: float,
     rounding: Rounding,
 ) -> None:
-    """``W ← decay·W − left rightᵀ − scale·G`` in one pass, factors rounded to W's dtype."""
+    """``W ← decay·W − gain·left rightᵀ − scale·G`` in one pass, factors rounded to W's dtype."""
     dtype, (m, rank), n = weights[0].dtype, left.shape[1:], right.shape[1]
     width = _padded(rank)
     moved, by_lot = gradients is not None, keys(rounding, weights[0])
@@ -58,7 +59,7 @@ def lift(
         None if gradients is None else addresses(gradients),
         *(_factor(left, dtype), _factor(right, dtype)),
         None if scale is None else scale.to(torch.float32),
-        *(by_lot, m, n, _SHARE, float(decay)),
+        *(by_lot, m, n, _SHARE, float(gain), float(decay)),
         device=left.device,
     )
 

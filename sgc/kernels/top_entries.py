@@ -96,8 +96,10 @@ def largest(
             )
             for start in range(0, n, at_once)
         ]
-        index, values, sums = zip(*parts, strict=True)
-        return torch.cat(index), torch.cat(values), torch.cat(sums) if energy else None
+        sums = [part[2] for part in parts if part[2] is not None]
+        index = torch.cat([part[0] for part in parts])
+        values = torch.cat([part[1] for part in parts])
+        return index, values, torch.cat(sums) if energy else None
     candidates = torch.empty(n, chunks, shares * per_share, dtype=torch.int64, device=device)
     squares = None
     if energy:

@@ -61,17 +61,19 @@ class LowRank(Update):
             factor = residual.to(left.dtype)[:, None, None]
             left = torch.addcmul(left, self.covered, factor, value=-1)
             scale = residual * lr
-        left = left * lr
+        # Not folded into a factor of half precision, which has no numbers as small as a step.
+        gain = lr if isinstance(lr, float) else 1.0
+        left = left if isinstance(lr, float) else left * lr
         dtype = weights[0].dtype
         if isinstance(decay, float) and self._lift(
-            weights, gradients, left, scale, decay=decay, rounding=rounding
+            weights, gradients, left, scale, gain=gain, decay=decay, rounding=rounding
         ):
             return
         if rounding.stochastic(dtype):
             for i, weight in enumerate(weights):
                 x = weight.to(torch.float32, memory_format=torch.contiguous_format) * decay
                 a, b = self._factors(left[i], self.right[i])
-                x.view(a.shape[0], b.shape[1]).addmm_(a, b, alpha=-1)
+                x.view(a.shape[0], b.shape[1]).addmm_(a, b, alpha=-gain)
                 if scale is not None:
                     x.addcmul_(gradients[i], scale[i].to(x.dtype), value=-1)
                 store(weight, x, rounding, i)
@@ -87,7 +89,7 @@ class LowRank(Update):
         for weight, (a, b) in zip(weights, factors, strict=True):
             shape = (b.shape[0], a.shape[0]) if self.transposed else (a.shape[0], b.shape[0])
             matrix = weight.reshape(shape)
-            matrix.addmm_(*self._factors(a, b), beta=beta, alpha=-1)
+            matrix.addmm_(*self._factors(a, b), beta=beta, alpha=-gain)
             if matrix.data_ptr() != weight.data_ptr():  # strides that no matrix has: a copy
                 weight.copy_(matrix.view(weight.shape))
 
@@ -98,6 +100,7 @@ class LowRank(Update):
         left: Float[Tensor, "n M r"],
         scale: Float[Tensor, " n"] | None,
         *,
+        gain: float,
         decay: float,
         rounding: Rounding,
     ) -> bool:
@@ -109,7 +112,7 @@ class LowRank(Update):
         from sgc.kernels.low_rank import lift  # noqa: PLC0415 — needs CuPy
 
         moved = None if scale is None else gradients
-        lift(weights, rows, columns, moved, scale, decay=decay, rounding=rounding)
+        lift(weights, rows, columns, moved, scale, gain=gain, decay=decay, rounding=rounding)
         return True
 
     def _factors(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,10 +134,10 @@ def _targets(
     rounding: Rounding,
 ) -> Float[Tensor, "n m"]:
     """``decay·W − change`` at the places, rounded to the weights' dtype."""
-    if weights[0].is_contiguous():
-        there = [w.view(-1).index_select(0, i) for w, i in _pairs(weights, index)]
-    else:
-        there = [w[torch.unravel_index(i, w.shape)] for w, i in _pairs(weights, index)]
+    there = [
+        w.view(-1).index_select(0, i) if w.is_contiguous() else w[torch.unravel_index(i, w.shape)]
+        for w, i in _pairs(weights, index)
+    ]
     now = torch.stack(there).to(change.dtype)
     return rounding.at(now * decay - change, weights[0].dtype, index)
 
