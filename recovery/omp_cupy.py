@@ -56,7 +56,8 @@ class CupyOMP(OMP):
 
     - k ≤ 16 (MESGC): a warp keeps 64 signals in registers and streams the atoms past them;
       2·k·d flops a signal on data read once. It names the group of 128 atoms with the largest
-      magnitude, and the update finds the atom in it in fp32.
+      magnitude, and the update finds the best atom of it that is not taken, in fp32. (A taken atom
+      is orthogonal to the residual: it can only win when all others are, to rounding.)
     - k > 16 (CESGC): a tiled matrix product, 128 signals × 128 atoms a block, whose epilogue
       leaves out the atoms taken and keeps the two largest magnitudes of every 32 atoms. Signals and
       atoms are read from L2.
@@ -68,8 +69,9 @@ class CupyOMP(OMP):
         precision: of the choice of atoms; all else is float32. "tf32": by correlations of 11-bit
             numbers, as TF32 has, summed in float32. "float32": as float32 decides. For k ≤ 16 every
             number is two fp16 parts, and three of their four products are summed (error 2⁻²²). For
-            k > 16 the 11-bit correlations are bounds: atoms that come within their worst error,
-            ``2⁻⁹·‖r‖``, of the largest are compared again in float32.
+            k > 16 the 11-bit correlations are bounds: atoms that come within twice their worst
+            error of the largest (about ``2⁻⁹·‖r‖``, see ``kernels/parts.py``) are compared again
+            in float32.
         tolerance: see :class:`recovery.base.Solver`.
 
     Memory: the fp16 atoms are kept (2 bytes × k·d, 6 for k ≤ 16 in float32); scratch in a call is

@@ -119,3 +119,28 @@ def test_options_of_objects_must_agree():
         small("mesgc", sparsity=8.5)
     with pytest.raises(ValueError, match="decode object"):
         small("mesgc", decode=Joint(), residual=0.1)
+
+
+def test_a_refresh_starts_warm(monkeypatch):
+    """The second subspace is sought from the first, which takes fewer passes."""
+    from sgc.compressors import subspace  # noqa: PLC0415
+
+    calls = []
+    found = subspace.leading_bases
+
+    def spy(matrices, rank, *, start, method, power_iterations):
+        calls.append((start, power_iterations))
+        return found(matrices, rank, start=start, method=method, power_iterations=power_iterations)
+
+    monkeypatch.setattr(subspace, "leading_bases", spy)
+    w = torch.nn.Parameter(normal(24, 16))
+    optimizer = sgc.CompressedAdamW([w], compressor=small("galore", refresh_every=3))
+    for step in range(4):
+        w.grad = normal(24, 16, seed=step)
+        optimizer.step()
+        if step == 0:
+            first = optimizer.state[w]["basis"].clone()
+    (cold, passes), (warm, fewer) = calls
+    assert cold is None
+    assert torch.equal(warm[0], first)
+    assert (passes, fewer) == (3, 1)

@@ -210,6 +210,20 @@ def test_repeatable(cupy, d, k, s):
         assert torch.equal(again.values, first.values)
 
 
+def test_a_correlation_that_eleven_bits_lose(cupy):
+    """float32 precision decides as float32 does also where the 11-bit correlation is exactly 0."""
+    dense = torch.zeros(32, 1, device="cuda")
+    dense[0], dense[1] = 0.5**0.5, -(0.5**0.5)
+    y = torch.zeros(2, 32, device="cuda")
+    y[:, 0], y[0, 1], y[1, 1] = 1, 1 - 2.0**-13, 1
+    ours = sgc.create("recovery", "omp-cupy").solve(dense, y, sparsity=1)
+    plain = sgc.create("recovery", "omp").solve(dense, y[:1], sparsity=1)
+    assert torch.equal(ours.support[:1], plain.support)
+    assert torch.equal(ours.status[:1], plain.status)
+    torch.testing.assert_close(ours.values[:1], plain.values)
+    assert ours.status[1] == Status.DEPENDENT_ATOMS  # truly orthogonal
+
+
 def test_from_a_new_thread(cupy):
     """A thread whose first work on the GPU is a kernel of ours has no context yet."""
     A, _, _, y = problem(*MANY, 20)

@@ -5,6 +5,7 @@ import gc
 import pickle
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -170,6 +171,31 @@ def test_repeated_and_zero_columns(name, solver, device):
     assert result.values.isfinite().all()
     torch.testing.assert_close(result.to_dense(160) @ A.T, y, rtol=1e-3, atol=1e-3)
     assert 9 not in result.support[result.values.abs() > 1e-3].tolist()
+
+
+@every_solver
+def test_a_companion_is_fitted_on_the_support(name, solver, device):
+    """By the least squares of NumPy on the atoms in use; unused slots have no part in it."""
+    problem = easy(device)
+    draw = stream(0, "companion").standard_normal(problem.y.shape)
+    beside = torch.from_numpy(draw).float().to(device)
+    y = problem.y.clone()
+    y[0] = 2 * problem.A.columns(torch.tensor([5], device=device))[:, 0]  # one atom, two slots left
+    beside[1], beside[2, 3] = 0, torch.nan
+    found = solver.solve(problem.A, y, sparsity=3, companion=beside)
+    dense = problem.A.to_dense().double().cpu().numpy()
+    for row in (0, 3, 4, 5):
+        used = (found.support[row] >= 0).cpu().numpy()
+        columns = dense[:, found.support[row].cpu().numpy()[used]]
+        exact = np.linalg.lstsq(columns, beside[row].double().cpu().numpy(), rcond=None)[0]
+        got = found.companion[row].double().cpu().numpy()
+        np.testing.assert_allclose(got[used], exact, rtol=1e-4, atol=1e-5)
+        assert (got[~used] == 0).all()
+    assert (found.companion[1] == 0).all()
+    assert found.companion[2].isnan().all()
+    assert solver.solve(problem.A, y, sparsity=3).companion is None
+    with pytest.raises(ValueError, match=r"\(12, 140\), got \(2, 140\)"):
+        solver.solve(problem.A, y, sparsity=3, companion=beside[:2])
 
 
 @every_solver

@@ -34,6 +34,21 @@ def test_rounding_by_hand(device):
     assert torch.equal(ours[1], Rounding((7, 11)).run(x, torch.bfloat16, parameter=1)[index[1]])
 
 
+def test_parameters_of_different_groups_have_different_noise():
+    """A parameter's place in the optimizer counts over all groups."""
+    groups = [{"params": weights_like((24, 16), dtype=torch.bfloat16)} for _ in range(2)]
+    weights = [group["params"][0] for group in groups]
+    with torch.no_grad():
+        weights[1].copy_(weights[0])
+    compressor = small("galore")
+    optimizer = sgc.CompressedAdamW(groups, lr=1e-3, compressor=compressor, rounding="stochastic")
+    for w in weights:
+        w.grad = normal(24, 16).to(torch.bfloat16)
+    optimizer.step()
+    assert not torch.equal(weights[0], weights[1])
+    torch.testing.assert_close(weights[0], weights[1], rtol=2**-6, atol=2**-6)
+
+
 def test_it_is_unbiased(device):
     x = torch.full((2**20,), 1 + 2**-7 * 0.3, device=device)
     rounded = Rounding((5,)).run(x, torch.bfloat16, parameter=0).float()

@@ -195,12 +195,15 @@ __device__ long long best_of_groups(const float* __restrict__ atoms, const float
     }
 #pragma unroll
     for (int offset = 16; offset; offset >>= 1) top = max(top, __shfl_xor_sync(ALL, top, offset));
-    if (!top) return -1;
+    if (!top && margin <= 0.0f) return -1;
     const float least = __uint_as_float((unsigned)(top >> 32)) - margin;
     int contenders = 0;
     for (int g = lane; g < groups; g += 32)
         contenders += (magnitude(keys[g]) >= least) + (magnitude(seconds[g]) >= least);
-    if (margin <= 0.0f || __reduce_add_sync(ALL, contenders) == 1) return ALL - (unsigned)top;
+    // So little correlates that 11 bits may have lost the best of it: all atoms are looked at again.
+    const bool every = least <= 0.0f;
+    if (margin <= 0.0f || (!every && __reduce_add_sync(ALL, contenders) == 1))
+        return ALL - (unsigned)top;
 
     float r[REGS];
     read(r, r_, k, lane);
@@ -223,8 +226,9 @@ __device__ long long best_of_groups(const float* __restrict__ atoms, const float
     for (int first = 0; first < groups; first += 32) {
         const int g = first + lane;
         const unsigned key = g < groups ? keys[g] : 0u;
-        const unsigned more = __ballot_sync(ALL, g < groups && magnitude(seconds[g]) >= least);
-        unsigned left = __ballot_sync(ALL, key & ~PLACE && magnitude(key) >= least);
+        const bool two = g < groups && (every || magnitude(seconds[g]) >= least);
+        const unsigned more = __ballot_sync(ALL, two);
+        unsigned left = __ballot_sync(ALL, two || (key & ~PLACE && magnitude(key) >= least));
         for (; left; left &= left - 1) {
             const int source = __ffs(left) - 1;
             const long long start = 32ll * (first + source);
@@ -236,7 +240,7 @@ __device__ long long best_of_groups(const float* __restrict__ atoms, const float
                 compare(start + place, 1);
         }
     }
-    return best ? (long long)(ALL - (unsigned)best) : -1;
+    return best >> 32 ? (long long)(ALL - (unsigned)best) : -1;
 }
 #endif
 
