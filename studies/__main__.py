@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,10 @@ from studies.passes import PASSES
 from studies.rows import finished, row
 
 STUDIES = ("throughput",)  # a module each
+_DEVICES = ["auto", "cpu", "cuda"]
+_WIDTH = 140  # of a table in a pipe or file, where no terminal has one
+_METHODS = dict.fromkeys(c.method for configs in study.PRESETS.values() for c in configs)
+_REPEATS = ", ".join(f"{name} {configs[0].repeats}" for name, configs in study.PRESETS.items())
 
 app = typer.Typer(
     help="Re-measure what the paper claims, one study per question.",
@@ -45,14 +50,28 @@ def list_studies() -> None:
 def throughput(
     *,
     preset: Annotated[
-        str, typer.Option(help=f"{', '.join(study.PRESETS)}: smoke needs no GPU.")
+        str,
+        typer.Option(
+            help="smoke: a tiny model, seconds on a CPU. default: LLaMA2-7B with this package's "
+            "choices, needs a GPU. paper: the same with contiguous chunks, the literal decode and "
+            "α = 2, as printed."
+        ),
     ] = "default",
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", metavar="NAME", help="Only this method; may be repeated."),
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help=f"Only this method; may be repeated. {', '.join(_METHODS)} (no mesgc-residual in "
+            "the preset paper).",
+        ),
     ] = None,
     repeats: Annotated[
-        int | None, typer.Option(help="Timed iterations of each method.", show_default="20")
+        int | None,
+        typer.Option(
+            help=f"Timed iterations of each method, an even number: {PASSES} passes share them.",
+            show_default=_REPEATS,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -74,9 +93,9 @@ def throughput(
     """Time a training iteration of LLaMA2-7B with each method (the paper's Table 4).
 
     Methods that --out has with equal settings, revision and GPU are not measured again; table and
-    figure show them, too.
+    figure show them, too. Code with changes that are not committed is always measured.
     """
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     with clean_errors():
         configs = _configs(preset, method or [], repeats=repeats, device=device)
         here = environment()
@@ -95,12 +114,14 @@ def throughput(
                 f"{config.method}: already in {out}, not measured again (or: --fresh)",
                 soft_wrap=True,
             )
-        _measure(todo, store, console, here=here)
-        found = [finished(store, study.KIND, config, here=here) for config in configs]
-        rows = [result for result in found if result]
+        new = _measure(todo, store, console, here=here)
+        found = [new.get(c) or finished(store, study.KIND, c, here=here) for c in configs]
+        rows = [result for result in found if result]  # in the preset's order
         if not rows:
             raise typer.Exit(1)
         console.print(_table(rows))
+        for line in [] if smoke else study.verdicts(rows):  # the target is for the 7B model
+            console.print(line, highlight=False, soft_wrap=True)
         _save(rows, figure)
         console.print(f"figure: {figure}\nresults: {out}", highlight=False, soft_wrap=True)
 
@@ -117,22 +138,46 @@ def _configs(
             raise ConfigError(
                 f"unknown {what} {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
             )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cpu" and preset != "smoke":
+    common: dict[str, Any] = {"device": _device(device, preset)}
+    if repeats is not None:
+        common["repeats"] = repeats
+    return [replace(config, **common) for config in study.PRESETS[preset]]
+
+
+def _device(asked: str, preset: str) -> str:
+    """What ``auto`` means here; any other only checked."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        if not gpus and preset != "smoke":
             raise ConfigError(
                 f"the preset {preset!r} trains a model of 7 billion weights and there is no GPU "
                 "here: take --preset smoke, or insist with --device cpu"
             )
-    common: dict[str, Any] = {"device": device, **({} if repeats is None else {"repeats": repeats})}
-    return [replace(config, **common) for config in study.PRESETS[preset]]
+        return "cuda" if gpus else "cpu"
+    if asked == "cpu":
+        return asked
+    index = re.fullmatch(r"cuda(?::(\d+))?", asked)
+    if not index:
+        raise ConfigError(
+            f"unknown device {asked!r}{did_you_mean(asked, _DEVICES)}; there are: "
+            f"{', '.join(_DEVICES)}, and cuda:N for one of several GPUs"
+        )
+    if not gpus:
+        instead = "--device cpu" if preset == "smoke" else "--preset smoke --device cpu"
+        raise ConfigError(f"--device {asked}: torch finds no GPU here: take {instead}")
+    if int(index[1] or 0) >= gpus:
+        here = ", ".join(f"cuda:{i}" for i in range(gpus))
+        raise ConfigError(f"--device {asked}: no such GPU; there are: {here}")
+    return asked
 
 
 def _measure(
     configs: Sequence[study.Config], store: ResultStore, console: Console, *, here: dict[str, Any]
-) -> None:
+) -> dict[study.Config, Result]:
+    """Their rows, which are in the store, too."""
+    new: dict[study.Config, Result] = {}
     if not configs:
-        return
+        return new
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("making the model", total=PASSES * len(configs) + 1)
         measured = study.run(
@@ -143,17 +188,20 @@ def _measure(
             ),
         )
         for config, metrics in measured:
-            store.append(row(study.KIND, config, metrics, here=here))
+            new[config] = row(study.KIND, config, metrics, here=here)
+            store.append(new[config])
+    return new
 
 
 def _table(rows: Sequence[Result]) -> Table:
     """Ours beside the paper's."""
-    full = {r.config["method"]: r.metrics["iteration_s"]["median"] for r in rows}.get("full")
+    ratios = study.ratios(rows)
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.caption_justify = "left"
     table.caption = (
         "ms: median of an iteration (low–high), of its optimizer step, and of an iteration with "
-        "its share of a subspace refresh. × full: ratio of medians. MB: what the optimizer keeps."
+        "its share of a subspace refresh. × full: ratio with that share. MB: what the optimizer "
+        "keeps."
     )
     table.add_column("\nmethod", no_wrap=True)
     table.add_column("iteration\nms", justify="right")  # a narrow terminal puts the spread below
@@ -169,7 +217,7 @@ def _table(rows: Sequence[Result]) -> Table:
             f"{middle:.1f} ({low:.1f}–{high:.1f})",
             f"{1e3 * m['optimizer_s']['median']:.1f}",
             f"{1e3 * m['amortised_s']:.1f}" if m["refresh_s"] is not None else "–",
-            f"{1e-3 * middle / full:.3f}" if full else "–",
+            f"{ratios[name]:.3f}" if ratios else "–",
             f"{paper:.2f}" if paper else "–",
             f"{paper / study.PAPER['full']:.2f}" if paper else "–",
             f"{1e-6 * m['state_bytes']:,.2f}",

@@ -39,12 +39,17 @@ def row(kind: str, config: Any, metrics: dict[str, Any], *, here: dict[str, Any]
 def finished(store: ResultStore, kind: str, config: Any, *, here: dict[str, Any]) -> Result | None:
     """The latest row of an equal config from the same revision and GPU, or None.
 
+    Without a revision, or with changes that are not committed, no row is known to come from this
+    code: None.
+
     Args:
         store: where to look.
         kind: the study's name.
         config: what would be run.
         here: :func:`sgc.results.environment` of this process.
     """
+    if here["git"] is None or here["git"].endswith("-dirty"):
+        return None
     for found in reversed(store.load()):
         same_place = all(found.environment.get(key) == here[key] for key in ("git", "gpu"))
         if found.kind == kind and found.config == asdict(config) and same_place:

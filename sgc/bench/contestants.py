@@ -12,18 +12,26 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from sklearn.linear_model import orthogonal_mp
+from threadpoolctl import threadpool_info
 from torch import Tensor
 
 from sgc.bench.solver_problem import Problem, SolverSize
 from sgc.bench.timing import single_thread
+from sgc.bench.work import tf32_products
 from sgc.registry import create
 
-__all__ = ["CONTESTANTS", "RIVAL", "Contestant", "UnavailableError"]
+__all__ = ["CONTESTANTS", "PLAIN", "RIVAL", "Contestant", "UnavailableError"]
+
+_PLAIN_TF32 = "omp, TF32 products"
+#: The forms of OMP in plain torch: the first is what all are compared with.
+PLAIN = ("omp", _PLAIN_TF32)
 
 #: A package from PyPI: https://pypi.org/project/orthogonal-matching-pursuit-gpu/
 RIVAL = "orthogonal-matching-pursuit-gpu"
 _FLOAT32 = 4
 _LARGE = 1e4
+#: All that a size has, of the first problem: a Gram matrix is then shared by as many as ours.
+_RIVAL_HOST_SIGNALS = 4096
 
 
 class UnavailableError(RuntimeError):
@@ -70,8 +78,25 @@ def _ours(name: str, **options: Any) -> Callable[[Problem], Callable[[], Any]]:
     return make
 
 
+def _plain_tf32(problem: Problem) -> Callable[[], Any]:
+    """``omp`` as it is, while torch may round the operands of float32 products to TF32."""
+    if problem.y.device.type != "cuda":
+        raise UnavailableError("TF32 products need a GPU")
+    solve = _ours("omp")(problem)
+
+    def call() -> Any:
+        with tf32_products():
+            return solve()
+
+    return call
+
+
 def _rival(algorithm: str) -> Callable[[Problem], Callable[[], Any]]:
-    """``run_omp`` as its README calls it; its Gram matrix is computed in every call."""
+    """``run_omp`` as its README calls it, with a Gram matrix, made in every call, only for ``v0``:
+    ``naive`` computes one by default and does not need it.
+    """
+    # None, not False: version 0.1.3 would take False for the matrix.
+    options: dict[str, Any] = {} if algorithm == "v0" else {"precompute": None}
 
     def make(problem: Problem) -> Callable[[], Any]:
         try:
@@ -86,6 +111,7 @@ def _rival(algorithm: str) -> Callable[[Problem], Callable[[], Any]]:
             normalize=False,
             fit_intercept=False,
             alg=algorithm,
+            **options,
         )
 
     return make
@@ -128,9 +154,18 @@ def _columns(answer: np.ndarray, sparsity: int) -> Tensor:
     return _nonzeros(dense, sparsity)
 
 
-def _rival_memory(size: SolverSize) -> int:
-    """The Gram matrix (d²) and, at its larger algorithm, s + 5 arrays of signals×d."""
+def _v0_memory(size: SolverSize) -> int:
+    """The Gram matrix (d²) and s + 5 arrays of signals×d."""
     return _FLOAT32 * (size.d**2 + size.signals * size.d * (size.sparsity + 5))
+
+
+def _naive_memory(size: SolverSize) -> int:
+    """Correlations, twice; the chosen atoms of all signals; A."""
+    chosen = size.signals * size.sparsity * size.k
+    return _FLOAT32 * (2 * size.signals * size.d + chosen + size.k * size.d)
+
+
+_RIVAL_MEMORY = {"v0": _v0_memory, "naive": _naive_memory}
 
 
 def _cholesky_memory(size: SolverSize) -> int:
@@ -138,11 +173,36 @@ def _cholesky_memory(size: SolverSize) -> int:
     return _FLOAT32 * (size.sparsity + 5) * min(size.signals * size.d, 2**27)
 
 
-#: ``omp`` is what the others are compared with.
+def _blas_threads() -> int:
+    """Threads of the products in NumPy."""
+    found = (pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+    return max(found, default=1)
+
+
+def _scikit_learns(threads: int) -> tuple[Contestant, ...]:
+    """On all threads, where that is not one, and on one."""
+    names = (
+        {"one thread": True} if threads == 1 else {f"{threads} threads": False, "one thread": True}
+    )
+    return tuple(
+        Contestant(
+            f"scikit-learn, CPU, {name}",
+            functools.partial(_scikit_learn, one_thread=one_thread),
+            _columns,
+            host_signals=64,
+            installable=True,
+        )
+        for name, one_thread in names.items()
+    )
+
+
+#: ``omp`` is what the others are compared with. The kernels of ``omp-cupy`` multiply fp16 parts of
+#: float32 numbers at either precision: their unit has the rate of bf16.
 CONTESTANTS = (
     Contestant("omp", _ours("omp"), _found),
-    Contestant("omp-cupy", _ours("omp-cupy", precision="float32"), _found, unit="tf32"),
-    Contestant("omp-cupy, tf32", _ours("omp-cupy", precision="tf32"), _found, unit="tf32"),
+    Contestant(_PLAIN_TF32, _plain_tf32, _found, unit="tf32"),
+    Contestant("omp-cupy", _ours("omp-cupy", precision="float32"), _found, unit="bf16"),
+    Contestant("omp-cupy, tf32", _ours("omp-cupy", precision="tf32"), _found, unit="bf16"),
     Contestant(
         "omp-inverse-cholesky", _ours("omp-inverse-cholesky"), _found, memory=_cholesky_memory
     ),
@@ -151,30 +211,21 @@ CONTESTANTS = (
             f"{RIVAL}, {algorithm}",
             _rival(algorithm),
             _nonzeros,
-            memory=_rival_memory,
+            memory=memory,
             installable=True,
         )
-        for algorithm in ("v0", "naive")
+        for algorithm, memory in _RIVAL_MEMORY.items()
     ),
-    *(
-        Contestant(
-            f"scikit-learn, CPU, {threads}",
-            functools.partial(_scikit_learn, one_thread=threads == "one thread"),
-            _columns,
-            host_signals=64,
-            installable=True,
-        )
-        for threads in ("all threads", "one thread")
-    ),
+    *_scikit_learns(_blas_threads()),
     *(
         Contestant(
             f"{RIVAL}, {algorithm}, CPU",
             _rival(algorithm),
             _nonzeros,
-            memory=_rival_memory,
-            host_signals=512,
+            memory=memory,
+            host_signals=_RIVAL_HOST_SIGNALS,
             installable=True,
         )
-        for algorithm in ("v0", "naive")
+        for algorithm, memory in _RIVAL_MEMORY.items()
     ),
 )

@@ -165,6 +165,8 @@ def _omp_variants() -> dict[str, Solver]:
             solver = create("recovery", name)
         except MissingDependencyError:
             continue
+        if getattr(solver, "described_as", None):  # another under a second name: not run twice
+            continue
         if runs_on_cpu(solver) and (name == SUBJECT or reproduces_omp(solver)):
             found[name] = solver
     return found

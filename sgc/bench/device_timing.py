@@ -39,6 +39,7 @@ def interleaved_on_device(
     device: torch.device,
     repeats: int,
     warmup: int = 3,
+    before: Callable[[str], Any] = lambda _name: None,
     progress: Callable[[], Any] = lambda: None,
 ) -> dict[str, DeviceTiming]:
     """Time every contestant once a round, on the device, after ``warmup`` rounds that do not count.
@@ -52,6 +53,7 @@ def interleaved_on_device(
         device: where the work goes.
         repeats: rounds that count, at least 1.
         warmup: rounds that do not, at least 1.
+        before: called with the name before every run, outside the times.
         progress: called after every run.
 
     Raises:
@@ -60,11 +62,13 @@ def interleaved_on_device(
     if repeats < 1 or warmup < 1:
         raise ValueError(f"repeats and warmup must be at least 1, got {repeats} and {warmup}")
     for name in _turns(list(contestants), warmup):
+        before(name)
         contestants[name]()
         progress()
     wait(device)
     spans: dict[str, list[Callable[[], float]]] = {name: [] for name in contestants}
     for name in _turns(list(contestants), repeats):
+        before(name)
         with _span(device) as seconds:
             contestants[name]()
         spans[name].append(seconds)
@@ -75,6 +79,7 @@ def interleaved_on_device(
     host: dict[str, list[float]] = {name: [] for name in contestants}
     latency: dict[str, list[float]] = {name: [] for name in contestants}
     for name in _turns(list(contestants), repeats):
+        before(name)
         start = time.perf_counter()
         contestants[name]()
         host[name].append(time.perf_counter() - start)

@@ -22,8 +22,8 @@ __all__ = ["PARTS", "DeviceError", "GpuReport", "find_device", "run"]
 
 STEPS, SOLVERS = PARTS = ("steps", "solvers")
 _GIB = 2**30
-#: W, G and AdamW's two moments in bf16, and room for what a step takes for a while.
-_BYTES_A_PARAMETER = 16
+#: W, two G and AdamW's two moments in bf16, and room for what a step takes for a while.
+_BYTES_A_PARAMETER = 18
 _BUFFER_BYTES = 3 * _GIB
 _PRODUCT_SIDE = 8192
 

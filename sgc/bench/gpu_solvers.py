@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sgc.bench.contestants import CONTESTANTS, Contestant
+from sgc.bench.contestants import CONTESTANTS, PLAIN, Contestant
 from sgc.bench.device_timing import DeviceTiming, interleaved_on_device, released
 from sgc.bench.solver_problem import SolverSize, draw_problem
 from sgc.bench.solver_trials import CPU, SUBJECT, Trial, attempt, reference_support
@@ -39,6 +39,7 @@ class SolverRow:
         timing: seconds of a call; one sample for the slow.
         microseconds: device time of a signal, median.
         speedup: time of ``omp`` over its own, a signal: within rounds where both ran in them.
+        speedup_over_plain: the same of the faster one of ``omp`` and ``omp`` with TF32 products.
         speedup_over_cpu: the fastest installable CPU row's time over its own, a signal.
         agreement: share of signals whose support is that of ``omp`` in float64.
         broken: share of signals whose answer holds NaN.
@@ -59,6 +60,7 @@ class SolverRow:
     timing: DeviceTiming | None = None
     microseconds: float | None = None
     speedup: Timing | None = None
+    speedup_over_plain: Timing | None = None
     speedup_over_cpu: float | None = None
     agreement: float | None = None
     broken: float | None = None
@@ -145,6 +147,8 @@ def _rows(
             each[name] = Timing(tuple(seconds / trial.size.signals for seconds in samples))
             if trial.contestant.on_cpu and trial.contestant.installable:
                 host.append(each[name].median)
+    plain = [each[name] for name in PLAIN if name in each]
+    fastest = min(plain, key=lambda timing: timing.median, default=None)
     for trial in trials:
         name, on_cpu = trial.contestant.name, trial.contestant.on_cpu
         work = trial.size.work(trial.contestant.unit)
@@ -165,6 +169,7 @@ def _rows(
                 timing=timings[name],
                 microseconds=1e6 * each[name].median,
                 speedup=_speedup(each.get(SUBJECT), each[name]),
+                speedup_over_plain=_speedup(fastest, each[name]),
                 speedup_over_cpu=min(host) / each[name].median if host else None,
                 agreement=trial.agreement,
                 broken=trial.broken,

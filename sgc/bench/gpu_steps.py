@@ -1,5 +1,6 @@
 """Optimizer steps on one device: every method updates the same weights from the same gradients."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -23,6 +24,8 @@ __all__ = ["METHODS", "PERIOD", "Method", "Refresh", "StepRow", "measure_steps"]
 PERIOD = 200
 _NEVER = 10**9
 _WARMUP, _REFRESHES = 3, 3
+#: Sets of them.
+_GRADIENTS = 2
 _LR = 1e-8
 _EXPECTED = (ValueError, RuntimeError, MissingDependencyError)
 
@@ -86,11 +89,13 @@ METHODS = (
 @dataclasses.dataclass(frozen=True)
 class Refresh:
     """Steps on which every subspace is computed: ``cold`` is the first one of fresh states (A and
-    the states are made in it, too), ``warm`` are later ones, which may start from the old bases.
+    the states are made in it, too), ``warm`` are later ones, which may start from the old bases;
+    ``peak_extra_bytes`` is the temporary memory of one more of these, at its peak.
     """
 
     cold: float
     warm: Timing
+    peak_extra_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,8 @@ class StepRow:
         refresh: None for a method without subspace.
         amortised: median seconds with one warm refresh in T steps.
         amortised_over_reference: ``over_reference`` with the same share of a refresh.
-        peak_extra_bytes: temporary memory of a later step, at its peak.
+        peak_extra_bytes: temporary memory at its peak, of a later step or of a warm refresh, if
+            that takes more.
         state_bytes, shared_bytes: what is kept between steps, a parameter's own and shared.
     """
 
@@ -143,12 +149,14 @@ def measure_steps(
 ) -> tuple[list[StepRow], dict[str, str]]:
     """Time a step of every method; rounds are interleaved, with all optimizers alive.
 
-    Gradients are fixed random bf16 numbers. A method that cannot run is left out, except the first.
+    Gradients are random bf16 numbers: two sets of them, which every method is given by turns, so
+    that its moments are those of no single gradient. A method that cannot run is left out, except
+    the first.
 
     Returns:
         The rows, and by name why a method is not among them.
     """
-    weights = _weights(load, device, seed)
+    weights, gradients = _weights(load, device, seed)
     optimizers: dict[str, Optimizer] = {}
     peaks: dict[str, int] = {}
     refreshes: dict[str, Refresh] = {}
@@ -159,10 +167,12 @@ def measure_steps(
             with released(device):
                 optimizer = method.optimizer(weights)
                 for _ in range(_WARMUP):
+                    gradients.turn(method.name)
                     optimizer.step()
+                gradients.turn(method.name)
                 peaks[method.name] = peak_scratch(optimizer.step, device)
                 if method.refreshes:
-                    refreshes[method.name] = _refresh(method, weights, device)
+                    refreshes[method.name] = _refresh(method, weights, gradients, device)
         except _EXPECTED as error:
             if number == 0:
                 raise
@@ -176,6 +186,7 @@ def measure_steps(
         device=device,
         repeats=repeats,
         warmup=_WARMUP,
+        before=gradients.turn,
         progress=lambda: progress("optimizer steps", next(done), total),
     )
     reference = timings[methods[0].name]
@@ -208,7 +219,9 @@ def measure_steps(
                 refresh=refresh,
                 amortised=amortised,
                 amortised_over_reference=over.median * amortised / seconds,
-                peak_extra_bytes=peaks[method.name],
+                peak_extra_bytes=max(
+                    peaks[method.name], 0 if refresh is None else refresh.peak_extra_bytes
+                ),
                 state_bytes=own,
                 shared_bytes=shared,
             )
@@ -216,24 +229,50 @@ def measure_steps(
     return rows, left_out
 
 
-def _weights(load: Workload, device: torch.device, seed: int) -> list[torch.nn.Parameter]:
+class _Gradients:
+    """Sets of gradients that are given to the weights by turns, by each method's own count."""
+
+    def __init__(self, weights: Sequence[Tensor], sets: Sequence[Sequence[Tensor]]) -> None:
+        self._weights = weights
+        self._sets = sets
+        self._turns: collections.Counter[str] = collections.Counter()
+
+    def turn(self, name: str) -> None:
+        """Give the weights the next set of this method: no numbers are copied."""
+        chosen = self._sets[self._turns[name] % len(self._sets)]
+        self._turns[name] += 1
+        for weight, gradient in zip(self._weights, chosen, strict=True):
+            weight.grad = gradient
+
+
+def _weights(
+    load: Workload, device: torch.device, seed: int
+) -> tuple[list[torch.nn.Parameter], _Gradients]:
     random = generator(device, seed, "steps", load.matrices, load.side)
     shape = (load.side, load.side)
-    weights = []
-    for _ in range(load.matrices):
-        draw = (torch.randn(shape, generator=random, device=device) for _ in range(2))
-        value, gradient = ((0.02 * numbers).bfloat16() for numbers in draw)
-        weight = torch.nn.Parameter(value)
-        weight.grad = gradient
-        weights.append(weight)
-    return weights
+
+    def draw() -> list[Tensor]:
+        return [
+            (0.02 * torch.randn(shape, generator=random, device=device)).bfloat16()
+            for _ in range(load.matrices)
+        ]
+
+    weights = [torch.nn.Parameter(value) for value in draw()]
+    return weights, _Gradients(weights, [draw() for _ in range(_GRADIENTS)])
 
 
-def _refresh(method: Method, weights: Sequence[Tensor], device: torch.device) -> Refresh:
+def _refresh(
+    method: Method, weights: Sequence[Tensor], gradients: _Gradients, device: torch.device
+) -> Refresh:
     """Time refreshes on an optimizer that does one at every step."""
     optimizer = method.optimizer(weights, refresh_every=1)
-    seconds = [once(optimizer.step, device)[1] for _ in range(1 + _REFRESHES)]
-    return Refresh(cold=seconds[0], warm=Timing(tuple(seconds[1:])))
+    seconds = []
+    for _ in range(1 + _REFRESHES):
+        gradients.turn(method.name)
+        seconds.append(once(optimizer.step, device)[1])
+    gradients.turn(method.name)
+    peak = peak_scratch(optimizer.step, device)
+    return Refresh(cold=seconds[0], warm=Timing(tuple(seconds[1:])), peak_extra_bytes=peak)
 
 
 def _state_bytes(optimizer: Optimizer) -> tuple[int, int]:

@@ -18,7 +18,7 @@ __all__ = ["CPU", "SUBJECT", "Trial", "attempt", "reference_support"]
 #: Whose choices in float64 are taken for right, and whose time others are compared with.
 SUBJECT = "omp"
 CPU = torch.device("cpu")
-_HOST_BYTES = 4 * 2**30
+_HOST_BYTES = 10 * 2**30
 
 
 @dataclasses.dataclass

@@ -2,7 +2,8 @@
 
 All matrices are square and of one size. A step reads the gradient G at least once and, where its
 update is dense, reads and writes the weights W; float32 moments are read and written. Subspace
-refreshes are not counted: they are timed apart.
+refreshes are not counted: they are timed apart. Products of projections and of OMP may run on
+bf16 or fp16 operands.
 """
 
 import dataclasses
@@ -80,7 +81,7 @@ def cesgc_work(load: Workload, options: Mapping[str, Any]) -> Work:
 def _low_rank(load: Workload, rank: int) -> Work:
     """3 passes and the float32 bases; 2·rank flops a parameter down, and as many up again."""
     bases = _FLOAT32 * load.matrices * load.side * rank
-    return Work(3 * load.pass_bytes + bases, 4 * load.params * rank, "tf32")
+    return Work(3 * load.pass_bytes + bases, 4 * load.params * rank, "bf16")
 
 
 def _sketch(numel: int, matrices: int, options: Mapping[str, Any]) -> Work:
@@ -91,6 +92,6 @@ def _sketch(numel: int, matrices: int, options: Mapping[str, Any]) -> Work:
     return Work(
         bytes=_MOMENT_BYTES * signals * k + _FLOAT32 * k * d,
         flops=2 * signals * d * k * atoms,
-        unit="tf32",
+        unit="bf16",
         comparisons=signals * d * atoms,
     )

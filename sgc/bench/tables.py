@@ -45,7 +45,14 @@ def _step_table(load: Workload, rows: tuple[StepRow, ...], period: int) -> Table
     shown = empty_table(
         f"a step of {load.matrices} matrices {load.side}×{load.side}, bf16",
         *("method", "ms", "× reference", "floor ms", "× floor", "TB/s", "launches ms"),
-        *("alone ms", "refresh ms", f"with it, 1 in {period}", "extra GiB", "state MiB"),
+        *(
+            "alone ms",
+            "alone × reference",
+            "refresh ms",
+            f"with it, 1 in {period}",
+            "extra GiB",
+            "state MiB",
+        ),
     )
     for row in rows:
         shown.add_row(
@@ -57,6 +64,7 @@ def _step_table(load: Workload, rows: tuple[StepRow, ...], period: int) -> Table
             f"{row.bandwidth / 1e12:.2f}",
             f"{1e3 * row.timing.host.median:.2f}",
             f"{1e3 * row.timing.latency.median:.2f}",
+            f"{row.latency_over_reference.median:.2f}",
             "–" if row.refresh is None else f"{1e3 * row.refresh.warm.median:.0f}",
             f"{row.amortised_over_reference:.2f} ×",
             f"{row.peak_extra_bytes / 2**30:.2f}",
@@ -71,6 +79,7 @@ def _solver_table(title: str, rows: list[SolverRow]) -> Table:
         "signals",
         "µs a signal",
         "× omp",
+        "× faster plain torch",
         "× best pip on CPU",
         "agrees",
         "NaN",
@@ -84,7 +93,11 @@ def _solver_table(title: str, rows: list[SolverRow]) -> Table:
             row.name,
             spread(row.timing.device, 1e3, "{:.3g}"),
             str(row.signals),
-            *(number(row.microseconds), number(row.speedup.median if row.speedup else None)),
+            number(row.microseconds),
+            *(
+                number(ratio.median if ratio else None)
+                for ratio in (row.speedup, row.speedup_over_plain)
+            ),
             *(number(row.speedup_over_cpu), number(row.agreement, "{:.4f}")),
             *(number(row.broken), number(row.over_floor)),
         )

@@ -1,7 +1,8 @@
 """What a computation must do at least (bytes, operations), and how fast a device can do it."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -9,7 +10,7 @@ from projections.seeding import stream
 from sgc.bench.device_timing import interleaved_on_device, released
 from sgc.bench.timing import Timing
 
-__all__ = ["Floors", "Work", "generator", "measure_floors"]
+__all__ = ["Floors", "Work", "generator", "measure_floors", "tf32_products"]
 
 #: Bandwidths, in bytes a second, and rates of multiplications and additions, by unit.
 _COPY, _READ = "copy", "read"
@@ -23,7 +24,8 @@ class Work:
     Attributes:
         bytes: that must cross the memory bus at least once.
         flops: multiplications and additions.
-        unit: the fastest unit that these may run on: ``float32``, ``tf32`` or ``bf16``.
+        unit: the fastest unit that these may run on: ``float32``, ``tf32`` or ``bf16`` (fp16 has
+            the same rate).
         comparisons: to choose largest magnitudes; each takes an instruction slot of the fp32 unit,
             which could have done two flops.
     """
@@ -129,9 +131,16 @@ def measure_floors(
 
 
 def _tf32_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    with tf32_products():
+        return a @ b
+
+
+@contextlib.contextmanager
+def tf32_products() -> Iterator[None]:
+    """Torch's float32 products on a GPU in TF32; as before afterwards."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")  # not fp32_precision: it breaks the older switches
     try:
-        return a @ b
+        yield
     finally:
         torch.set_float32_matmul_precision(before)

@@ -23,7 +23,7 @@ EXAMPLE = "Example: sgc bench cpu --repeats 15 --out runs/bench-cpu.json"
 GPU_EXAMPLE = "Example: sgc bench gpu --plot docs/roofline.png"
 PLOT_EXAMPLE = "Example: sgc bench plot results/bench-gpu-nvidia-h200.json docs/roofline.png"
 
-_WIDE = 160
+_WIDE = 180
 app = typer.Typer(help="Measure speed against rivals and floors, in one run.", no_args_is_help=True)
 
 
@@ -63,7 +63,7 @@ def gpu(
     *,
     repeats: Annotated[int, typer.Option(min=1, help="Interleaved rounds that count.")] = 30,
     seed: Annotated[int, typer.Option(help="Of weights, gradients, A and signals.")] = 0,
-    only: Annotated[Only | None, typer.Option(help="Leave the other part out.")] = None,
+    only: Annotated[Only | None, typer.Option(help="Measure only steps, or only solvers.")] = None,
     matrices: Annotated[int, typer.Option(min=1, help="That a step updates.")] = 64,
     side: Annotated[int, typer.Option(min=1, help="Rows and columns of a matrix.")] = 4096,
     out: Annotated[
@@ -82,7 +82,11 @@ def gpu(
 
     A step updates matrices of the shapes of LLaMA2-7B's query and value projections, bf16, by each
     method; torch's fused AdamW is the reference. The least bytes and flops of a step, at the
-    bandwidth and rates measured first, are its floor.
+    bandwidth and rates measured first, are its floor. Rivals of the solvers are omp in plain torch
+    (also with TF32 products), orthogonal-matching-pursuit-gpu from PyPI (on the GPU and the CPU;
+    left out where it is not installed) and scikit-learn on the CPU.
+
+    Needs about 25 GB of GPU memory and one to two minutes.
     """
     console = Console()
     parts = gpu_bench.PARTS if only is None else (only.value,)

@@ -8,12 +8,13 @@ import torch
 from typer.testing import CliRunner
 
 import sgc
+import studies.__main__
 from sgc.finetune.config import ConfigError
 from sgc.registry import MissingDependencyError
 from sgc.results import ResultStore
 from sgc.specs import Spec
-from studies import llama, throughput
-from studies.__main__ import STUDIES, app
+from studies import iterations, llama, throughput
+from studies.__main__ import STUDIES, _device, _table, app
 from studies.iterations import pooled, stamp, timed_iterations
 from studies.methods import training
 from studies.passes import there_and_back
@@ -28,9 +29,24 @@ needs_transformers = pytest.mark.skipif(
 needs_peft = pytest.mark.skipif(not HAS_PEFT, reason="needs pip install peft")
 
 
-def command(*arguments):
-    done = CliRunner().invoke(app, ["throughput", *arguments], env={"COLUMNS": "200"})
+def command(*arguments, revision="abc"):
+    env = {"COLUMNS": "200", "SGC_REVISION": revision}
+    done = CliRunner().invoke(app, ["throughput", *arguments], env=env)
     return done.exit_code, done.output
+
+
+def tabled(said):
+    """Methods in the table's order."""
+    first = [line.split()[0] for line in said.splitlines() if line.split()]
+    return [word for word in first if word in SMOKE]
+
+
+def timed(name, seconds, amortised):
+    spread = {"median": seconds, "low": seconds - 0.01, "high": seconds + 0.02}
+    step = {**spread, "median": 0.05}
+    times = {"iteration_s": spread, "optimizer_s": step, "amortised_s": amortised}
+    sizes = {"refresh_s": 1.0, "state_bytes": 1, "peak_bytes": None}
+    return row("throughput", SMOKE[name], {**times, **sizes}, here={"gpu": "H200", "cpu": "x"})
 
 
 def written(path):
@@ -69,9 +85,12 @@ def test_the_command_measures_every_method_once_and_draws(tmp_path, device):
         share = (times["refresh_s"] or 0) / 200
         assert times["amortised_s"] == pytest.approx(whole["median"] + share)
     assert "4.45" in said  # the paper's MESGC against its full fine-tuning
+    assert tabled(said) == methods
+    assert "at most" not in said  # the target is for the 7B model
 
     code, said = command(*ask)
     assert said.count("not measured again") == len(methods)
+    assert tabled(said) == methods
     assert len(written(out)) == len(methods)
     command(*ask, "--method", "full", "--fresh")
     assert len(written(out)) == len(methods) + 1
@@ -193,6 +212,38 @@ def test_the_refresh_is_shared_by_the_iterations_until_the_next():
     assert (without["refresh_s"], without["amortised_s"]) == (None, 4.0)
 
 
+def test_warm_up_and_the_last_refresh_are_no_samples(monkeypatch):
+    made = []
+
+    class Count:
+        """The n-th stamp; a duration names its two ends."""
+
+        def __init__(self, device):
+            self.number = len(made)
+            made.append(self)
+
+        def until(self, later):
+            return self.number, later.number
+
+    monkeypatch.setattr(iterations, "stamp", Count)
+    w = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    losses, steps = [], []
+    optimizer.register_step_pre_hook(lambda *_: steps.append(len(made)))
+
+    def loss():
+        losses.append(len(made))
+        return w.square().sum()
+
+    samples = timed_iterations(loss, optimizer, warmup=2, repeats=3, device=CPU)
+    # Iteration i has the stamps 3i, 3i + 1 and 3i + 2: of 0 … 5, those that count are 2, 3, 4.
+    assert samples["iteration"] == [(6, 8), (9, 11), (12, 14)]
+    assert samples["optimizer"] == [(7, 8), (10, 11), (13, 14)]
+    assert (samples["first_step"], samples["last_step"]) == ((1, 2), (16, 17))
+    assert losses == [1, 4, 7, 10, 13, 16]  # after the first stamp of each, before the second
+    assert steps == [2, 5, 8, 11, 14, 17]
+
+
 def test_times_of_a_broken_training_are_refused():
     w = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([w], lr=1.0)
@@ -205,21 +256,61 @@ def test_times_of_a_broken_training_are_refused():
 
 
 def test_the_figure_places_the_papers_ratios_on_our_seconds():
-    rows = []
-    for name, seconds in (("full", 0.2), ("mesgc", 0.3), ("mesgc-residual", 0.4)):
-        spread = {"median": seconds, "low": seconds - 0.01, "high": seconds + 0.02}
-        step = {**spread, "median": 0.05}
-        times = {"iteration_s": spread, "optimizer_s": step, "amortised_s": seconds + 0.001}
-        here = {"gpu": "H200", "cpu": "x"}
-        rows.append(row("throughput", SMOKE[name], times, here=here))
+    wanted = (("full", 0.2), ("mesgc", 0.3), ("mesgc-residual", 0.4))
+    rows = [timed(name, seconds, seconds + 0.001) for name, seconds in wanted]
     (axes,) = throughput.figure(rows).axes
     (markers,) = (line for line in axes.lines if line.get_marker() == "D")
-    assert markers.get_xdata() == pytest.approx([0.2, 0.2 * 7.52 / 1.69])
+    assert markers.get_xdata() == pytest.approx([0.201, 0.201 * 7.52 / 1.69])
     assert list(markers.get_ydata()) == [0, 1]  # the paper has no residual
     ends = [max(bar.get_x() + bar.get_width() for bar in bars) for bars in axes.containers[:3]]
     assert ends == pytest.approx([0.35, 0.4, 0.401])
     assert "H200" in axes.get_xlabel()
     assert "seconds" in axes.get_xlabel()
+
+
+def test_ratios_and_verdicts_are_with_the_share_of_a_refresh():
+    rows = [timed("full", 2.0, 2.0), timed("mesgc", 1.99, 1.99), timed("cesgc", 2.0, 2.08)]
+    assert throughput.ratios(rows) == pytest.approx({"full": 1, "mesgc": 0.995, "cesgc": 1.04})
+    assert throughput.verdicts(rows) == [
+        "mesgc: at most 1.03 × full: 0.995, met",
+        "cesgc: at most 1.03 × full: 1.040, not met",
+    ]
+    assert list(_table(rows).columns[4].cells) == ["1.000", "0.995", "1.040"]
+    assert throughput.verdicts(rows[1:]) == []
+    assert list(_table(rows[1:]).columns[4].cells) == ["–", "–"]
+
+
+@pytest.mark.parametrize("revision", ["abc", "abc-dirty"])
+def test_the_7b_presets_print_a_verdict_and_the_presets_order(tmp_path, monkeypatch, revision):
+    def measured(configs, **_):
+        for i, config in enumerate(reversed(configs)):
+            yield config, timed(config.method, 1.0, 1.0 + 0.01 * i).metrics
+
+    monkeypatch.setattr(throughput, "run", measured)
+    out, drawn = tmp_path / "rows.jsonl", []
+    monkeypatch.setattr(studies.__main__, "_save", lambda rows, path: drawn.append(rows))
+    ask = ["--device", "cpu", "--out", str(out), "--figure", str(tmp_path / "x.png")]
+    code, said = command(*ask, revision=revision)
+    assert code == 0, said
+    order = ["full", "lora", "galore", "mesgc", "mesgc-residual", "cesgc"]
+    assert tabled(said) == order
+    assert [one.config["method"] for one in drawn[0]] == order
+    assert "mesgc: at most 1.03 × full: 0.971, met" in said  # 1.02 / 1.05
+    assert "cesgc: at most 1.03 × full: 0.952, met" in said  # 1.00 / 1.05
+    command(*ask, revision=revision)
+    assert len(written(out)) == (6 if revision == "abc" else 12)
+
+
+def test_a_table_in_a_pipe_has_a_width_of_its_own(tmp_path, monkeypatch):
+    metrics = timed("full", 1.0, 1.0).metrics
+    monkeypatch.setattr(throughput, "run", lambda configs, **_: [(c, metrics) for c in configs])
+    out = ["--out", str(tmp_path / "rows.jsonl")]
+    said = []
+    for columns in ("40", "200"):
+        ask = ["throughput", "--preset", "smoke", "--device", "cpu", "--fresh", *out]
+        said.append(CliRunner().invoke(app, ask, env={"COLUMNS": columns}).output)
+    assert said[0] == said[1]
+    assert "1000.0 (990.0–1020.0)" in said[0]
 
 
 def test_passes_go_there_and_back_and_leave_out_what_cannot_run():
@@ -247,6 +338,13 @@ def test_a_row_counts_for_an_equal_config_revision_and_gpu_only(tmp_path):
     assert finished(store, "throughput", config, here={**here, "git": "abd"}) is None
     assert finished(store, "throughput", config, here={**here, "gpu": "H200"}) is None
     assert run_id(config) == run_id(replace(config)) != run_id(replace(config, seed=1))
+
+
+@pytest.mark.parametrize("git", [None, "abc-dirty"])
+def test_a_row_of_unknown_code_is_never_reused(tmp_path, git):
+    store, here = ResultStore(tmp_path / "rows.jsonl"), {"git": git, "gpu": None}
+    store.append(row("throughput", SMOKE["full"], {}, here=here))
+    assert finished(store, "throughput", SMOKE["full"], here=here) is None
 
 
 def test_the_presets_are_the_papers_sizes():
@@ -279,6 +377,36 @@ def test_wrong_names_are_corrected_before_any_work(tmp_path, monkeypatch):
     code, said = command(*out)
     assert (code, "--preset smoke" in said) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_is_not_there_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    out = ["--out", str(tmp_path / "rows.jsonl")]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for ask, say in (
+        (("--preset", "smoke", "--device", "cuda"), "no GPU here: take --device cpu"),
+        (("--device", "cuda:0"), "no GPU here: take --preset smoke --device cpu"),
+        (("--preset", "smoke", "--device", "cdua"), "did you mean 'cuda'?"),
+        (("--preset", "smoke", "--device", "mps"), "there are: auto, cpu, cuda"),
+    ):
+        code, said = command(*ask, *out)
+        assert (code, say in said) == (2, True), said
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="no such GPU; there are: cuda:0, cuda:1"):
+        _device("cuda:2", "smoke")
+    assert [_device(name, "paper") for name in ("auto", "cuda:1", "cpu")] == [
+        *("cuda", "cuda:1", "cpu")
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_says_what_can_be_chosen():
+    said = " ".join(command("--help")[1].replace("│", " ").split())
+    for name, configs in throughput.PRESETS.items():
+        assert f"{name}: " in said
+        assert f"{name} {configs[0].repeats}" in said
+        assert all(config.method in said for config in configs)
+    assert "an even number" in said
 
 
 def test_every_study_is_listed_with_its_question():
