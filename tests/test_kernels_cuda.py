@@ -77,7 +77,7 @@ def test_top_entries_of_large_gradients(chunks, chunker, sparsity, without_kerne
     torch.testing.assert_close(ours.energy, plain.energy, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("scale", [1e-38, 1e-35, 1e-25, 1e-12, 1.0, 1e15, 1e25, 1e36])
+@pytest.mark.parametrize("scale", [1e-35, 1e-25, 1e-12, 1.0, 1e15, 1e25, 1e36])
 def test_energy_at_any_scale(scale, without_kernels):
     gradients = [normal(64, 64) * scale]
     made = sgc.create("chunker", "permuted", chunks=16)
