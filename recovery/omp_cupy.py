@@ -45,11 +45,11 @@ class _Atoms:
 
 
 class CupyOMP(OMP):
-    """:class:`recovery.omp.OMP` in three CUDA kernels a step; float32, GPU only.
+    """:class:`recovery.omp.OMP` in two CUDA kernels an iteration; float32, GPU only.
 
     An iteration is one correlation and one update. The correlation runs on tensor cores and keeps
-    one number a signal, the largest magnitude with its place: batch×d numbers are made and never
-    written. The update, one warp a signal, takes the atom, orthogonalises it, and writes residual,
+    the largest magnitudes with their places: batch×d numbers are made and never written. The
+    update, one warp a signal, takes the atom, orthogonalises it, and writes residual,
     factor and the operands of the next correlation. Nothing waits for the host.
 
     Which of the two correlations runs is decided by k:
