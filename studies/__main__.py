@@ -1,7 +1,6 @@
 """``python -m studies``: a command for each question."""
 
 import importlib
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sgc.cli.errors import clean_errors
+from sgc.files import replacing
 from sgc.finetune.config import ConfigError
 from sgc.registry import did_you_mean
 from sgc.results import Result, ResultStore, environment
@@ -227,10 +227,8 @@ def _table(rows: Sequence[Result]) -> Table:
 
 
 def _save(rows: Sequence[Result], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    study.figure(rows).savefig(partial, format="png")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        study.figure(rows).savefig(file, format="png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The picture of a GPU report, from its JSON values alone."""
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
+
+from sgc.files import replacing
 
 __all__ = ["figure", "save"]
 
@@ -47,13 +48,8 @@ def save(picture: Figure, path: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        picture.savefig(partial, format="png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        picture.savefig(file, format="png")
 
 
 def _title(report: Mapping[str, Any]) -> str:

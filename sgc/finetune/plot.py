@@ -1,12 +1,12 @@
 """Test accuracy against the number of optimizer states."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from sgc.files import replacing
 from sgc.finetune.summary import Row
 
 __all__ = ["plot_rows"]
@@ -51,7 +51,5 @@ def plot_rows(rows: Sequence[Row], path: Path, *, title: str) -> None:
     axes.grid(alpha=0.3)
     if drawn:
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
