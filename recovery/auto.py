@@ -6,36 +6,34 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recovery.base import Recovered, RecoveryResult, Solver
+from recovery.base import RecoveryResult, Solver
 from recovery.dictionary import Dictionary
 from recovery.kernels import has_kernels
 from recovery.omp import OMP
 
 
-class Auto(Solver):
+class Auto(OMP):
     """OMP: ``omp-cupy`` on a GPU, where it can, and ``omp`` elsewhere.
 
     Which of them runs is no part of a configuration: it is described as OMP.
 
     The cost model. On a GPU in float32 the kernels win at every size they take (k ≤ 1024): the
     torch form writes batch×d correlations an iteration, they do not. On the CPU ``omp`` beats
-    ``omp-inverse-cholesky`` at both sizes of ``sgc bench cpu``. Float64, a GPU
-    without CuPy and one before Ampere are left to ``omp``.
+    ``omp-inverse-cholesky`` at both sizes of ``sgc bench cpu``. Float64, a GPU without CuPy and one
+    before Ampere are left to ``omp``.
     """
 
-    oracle = "omp"
     described_as = "OMP"
 
     def __init__(self, *, tolerance: float | None = None) -> None:
         super().__init__(tolerance=tolerance)
-        self._plain = OMP(tolerance=tolerance)
         self._kernels: Solver | None = None
 
-    def choose(self, dictionary: Dictionary) -> Solver:
-        """The solver for this A."""
+    def kernels(self, dictionary: Dictionary) -> Solver | None:
+        """``omp-cupy`` where it takes this A, else None."""
         operator = dictionary.operator
         if operator.dtype == torch.float64 or not has_kernels(operator.device):
-            return self._plain
+            return None
         if self._kernels is None:
             from recovery.omp_cupy import CupyOMP  # noqa: PLC0415 — needs CuPy
 
@@ -43,7 +41,8 @@ class Auto(Solver):
         return self._kernels
 
     def prepare(self, dictionary: Dictionary) -> Any:
-        return self.choose(dictionary).prepare(dictionary)
+        chosen = self.kernels(dictionary)
+        return chosen.prepare(dictionary) if chosen else super().prepare(dictionary)
 
     def solve_checked(
         self,
@@ -55,17 +54,6 @@ class Auto(Solver):
         sparsity: int,
         tolerance: float,
     ) -> RecoveryResult:
-        return self.choose(dictionary).solve_checked(
-            dictionary, extra, y, companion, sparsity=sparsity, tolerance=tolerance
-        )
-
-    def recover(
-        self,
-        dictionary: Dictionary,
-        extra: Any,
-        y: Float[Tensor, "batch k"],
-        *,
-        sparsity: int,
-        tolerance: float,
-    ) -> Recovered:
-        return self._plain.recover(dictionary, extra, y, sparsity=sparsity, tolerance=tolerance)
+        chosen = self.kernels(dictionary)
+        solve = chosen.solve_checked if chosen else super().solve_checked
+        return solve(dictionary, extra, y, companion, sparsity=sparsity, tolerance=tolerance)
