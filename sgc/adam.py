@@ -18,11 +18,16 @@ def accumulate(
 
     The SGC paper's Algorithm 3, lines 3 and 4 (its eq. 4 prints β₁ for V as well).
     """
-    first.lerp_(p.to(first.dtype), 1 - beta1)
+    blend(first, p, beta=beta1)
     if q is None:
         second.mul_(beta2).addcmul_(p, p, value=1 - beta2)
     else:
         second.mul_(beta2).add_(q, alpha=1 - beta2)
+
+
+def blend(average: Float[Tensor, "..."], new: Float[Tensor, "..."], *, beta: float) -> None:
+    """``average ← β average + (1 − β) new``, in place."""
+    average.lerp_(new.to(average.dtype), 1 - beta)
 
 
 def moment_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -32,7 +37,7 @@ def moment_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def direction(
     first: Float[Tensor, "..."],
-    second: Float[Tensor, "..."],
+    second: Float[Tensor, "..."] | None,
     *,
     eps: float,
     eps_under_root: bool,
@@ -41,9 +46,11 @@ def direction(
 
     Args:
         first: bias-corrected M̂.
-        second: bias-corrected V̂, not negative.
+        second: bias-corrected V̂, not negative, of a shape that broadcasts; None for N = M̂.
         eps: ε.
         eps_under_root: which of the two.
     """
+    if second is None:
+        return first
     denominator = (second + eps).sqrt_() if eps_under_root else second.sqrt().add_(eps)
     return first / denominator

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgc.compressors.base import Compressor, Shape, whole
+from sgc.compressors.base import Compressor, Shape
+from sgc.options import whole
 from sgc.registry import create, did_you_mean
 from sgc.rounding import ROUNDINGS
 

@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from sgc import adam
 from sgc.blocks import State, block
-from sgc.compressors.base import Compressor, agrees
+from sgc.compressors.base import Compressor, Step, agrees
 from sgc.groups import (
     UNSUPPORTED,
     Alike,
@@ -23,7 +22,6 @@ from sgc.groups import (
     refuse_misspelt,
 )
 from sgc.rounding import NEAREST, stochastic
-from sgc.top_entries import energies
 
 
 class CompressedAdamW(Optimizer):
@@ -184,36 +182,32 @@ class CompressedAdamW(Optimizer):
     ) -> None:
         compressor: Compressor = group["compressor"]
         weights, gradients = alike.parameters, alike.gradients
-        beta1, beta2 = group["betas"]
+        now = Step(step, group["betas"], group["eps"])
         if group["maximize"]:
             gradients = list(torch._foreach_neg(gradients))
 
-        compressed = compressor.compress(gradients, states, step=step)
-        first, keep_first = block(states, "exp_avg")
-        second, keep_second = block(states, "exp_avg_sq")
-        p, q = compressed.p, compressed.q
-        adam.accumulate(first, second, p, q, beta1=beta1, beta2=beta2)
-        keep_first()
-        keep_second()
-        update = compressor.decompress(
-            first / (1 - beta1**step),
-            second / (1 - beta2**step),
-            compressed,
-            states,
-            eps=group["eps"],
-        )
+        compressed = compressor.compress(gradients, states, step=now)
+        moments = compressor.rule.accumulate(states, compressed.p, compressed.q, step=now)
+        update = compressor.decompress(moments, compressed, states, step=now)
+        update, residual = compressor.residual_rule.complete(update, compressed, states, step=now)
+        scale = compressor.step_scale(weights)
+        if scale is not None:
+            update = update.scaled(scale)
+            residual = None if residual is None else residual * scale
+
         lr = _learning_rate(group["lr"], weights[0].device)
         rounding = NEAREST
         if group["rounding"] == "stochastic" and weights[0].dtype == torch.bfloat16:
             rounding = stochastic(group["seed"], step, alike.positions)
         update.apply_to(
             weights,
-            gradients,
+            compressed.gradients,
             lr=lr,
             decay=1 - lr * group["weight_decay"] if group["weight_decay"] else 1.0,
-            residual=_residual(compressor.residual, gradients, compressed.energy),
+            residual=residual,
             rounding=rounding,
         )
+        compressor.rule.finish(weights, lr=lr)
 
     def _plain_state(self, p: Tensor) -> State:
         state: State = self.state[p]
@@ -234,11 +228,12 @@ class CompressedAdamW(Optimizer):
             shape, device = tuple(parameters[0].shape), parameters[0].device
             dtype = adam.moment_dtype(parameters[0].dtype)
             moments = (len(new), *compressor.moment_shape(shape))
-            steps = torch.zeros(len(new), dtype=torch.float32)
-            first, second = (torch.zeros(moments, dtype=dtype, device=device) for _ in range(2))
+            together = compressor.rule.init_state(moments, device, dtype)
+            together["step"] = torch.zeros(len(new), dtype=torch.float32)
             for i, state in enumerate(new):
-                state.update(step=steps[i], exp_avg=first[i], exp_avg_sq=second[i])
+                state.update({key: block[i] for key, block in together.items()})
                 state.update(compressor.init_state(shape, device, dtype))
+                state.update(compressor.residual_rule.init_state(shape, device, dtype))
         return states
 
     def state_dict(self) -> dict[str, Any]:
@@ -290,7 +285,6 @@ class CompressedAdamW(Optimizer):
 
 #: Counters: read on the host at every step, so they never live on an accelerator.
 _CPU_STATE = frozenset({"step", "basis_step"})
-_RMS_FLOOR = 1e-30  # its reciprocal still fits float32
 
 
 def _learning_rate(lr: float | Tensor, device: torch.device) -> float | Tensor:
@@ -300,16 +294,3 @@ def _learning_rate(lr: float | Tensor, device: torch.device) -> float | Tensor:
     if lr.device.type == "cpu" or device.type == "cpu":
         return float(lr)
     return lr.detach().reshape(()).to(device, non_blocking=True)
-
-
-def _residual(
-    rho: float, gradients: Sequence[Tensor], energy: Float[Tensor, " n"] | None
-) -> Float[Tensor, " n"] | None:
-    """``ρ/rms(G)`` of each parameter in float64; None for ρ = 0.
-
-    Below the floor the residual fades out with G, so that a zero gradient moves nothing.
-    """
-    if not rho:
-        return None
-    squares = energies(gradients) if energy is None else energy
-    return rho / (squares / gradients[0].numel()).sqrt_().clamp_(min=_RMS_FLOOR)

@@ -11,43 +11,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-KINDS = ("projection", "recovery", "chunker", "decode", "compressor")
+from sgc.builtin import BUILTIN
 
-#: Adding a built-in: write its file, add its line.
-_BUILTIN: dict[str, dict[str, str]] = {
-    "projection": {
-        "gaussian": "projections.gaussian:Gaussian",
-        "identity": "projections.identity:Identity",
-        "rademacher": "projections.rademacher:Rademacher",
-        "srht": "projections.srht:SRHT",
-    },
-    "recovery": {
-        "auto": "recovery.auto:Auto",
-        "cosamp": "recovery.cosamp:CoSaMP",
-        "iht": "recovery.iht:IHT",
-        "niht": "recovery.niht:NIHT",
-        "omp": "recovery.omp:OMP",
-        "omp-cupy": "recovery.omp_cupy:CupyOMP",
-        "omp-inverse-cholesky": "recovery.omp_inverse_cholesky:InverseCholeskyOMP",
-    },
-    "chunker": {
-        "contiguous": "sgc.chunkers.contiguous:Contiguous",
-        "permuted": "sgc.chunkers.permuted:Permuted",
-        "strided": "sgc.chunkers.strided:Strided",
-    },
-    "decode": {
-        "joint": "sgc.decodes.joint:Joint",
-        "literal": "sgc.decodes.literal:Literal",
-    },
-    "compressor": {
-        "cesgc": "sgc.compressors.cesgc:CESGC",
-        "galore": "sgc.compressors.galore:GaLore",
-        "mesgc": "sgc.compressors.mesgc:MESGC",
-        "none": "sgc.compressors.none:NoCompression",
-        "sgc": "sgc.compressors.sgc:SGC",
-        "sign-sgd": "sgc.compressors.sign_sgd:SignSGD",
-    },
-}
+KINDS = tuple(BUILTIN)
+
+#: Options that choose a part under another name than its kind's.
+_KIND_OF_OPTION = {"inner": "compressor"}
 
 #: What to install for a module that a built-in may miss.
 _INSTALL = {"cupy": "cupy-cuda13x (or cupy-cuda12x; it needs an NVIDIA GPU)"}
@@ -83,7 +52,7 @@ def available(kind: str) -> list[str]:
         ['contiguous', 'permuted', 'strided']
     """
     _check_kind(kind)
-    return sorted({*_BUILTIN[kind], *_registered[kind], *_entry_points(kind)})
+    return sorted({*BUILTIN[kind], *_registered[kind], *_entry_points(kind)})
 
 
 @overload
@@ -136,8 +105,8 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
     if name in _registered[kind]:
         return _registered[kind][name]
     try:
-        if name in _BUILTIN[kind]:
-            module, _, attribute = _BUILTIN[kind][name].partition(":")
+        if name in BUILTIN[kind]:
+            module, _, attribute = BUILTIN[kind][name].partition(":")
             return getattr(importlib.import_module(module), attribute)
         if name in _entry_points(kind):
             return _entry_points(kind)[name].load()
@@ -158,6 +127,9 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
 def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
     """Make a part by name: ``create("projection", "srht", k, d, seed=1)``.
 
+    Options of a part's own parts have a dot: ``residual="sign"`` chooses one by name, and
+    ``**{"residual.scale": 0.3}`` is an option of it.
+
     Raises:
         UnknownPluginError: no such kind or name.
         UnknownOptionError: an option that the part does not have.
@@ -168,6 +140,7 @@ def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
         2
     """
     factory = resolve(kind, name)
+    options = _with_parts(kind, name, options)
     valid = option_names(kind, name)
     unknown = sorted(set(options) - set(valid)) if valid is not None else []
     if valid is not None and unknown:
@@ -179,6 +152,41 @@ def create(kind: str, name: str, /, *args: Any, **options: Any) -> Any:
         return factory(*args, **options)
     except ImportError as error:
         raise MissingDependencyError(f"the {kind} {name!r} cannot be made here: {error}") from error
+
+
+def _with_parts(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options in which the parts that have options of their own are made."""
+    plain = {key: value for key, value in options.items() if "." not in key}
+    of_parts: dict[str, dict[str, Any]] = {}
+    for key, value in options.items():
+        part, dot, option = key.partition(".")
+        if dot:
+            of_parts.setdefault(part, {})[option] = value
+    for part, given in of_parts.items():
+        part_kind = _KIND_OF_OPTION.get(part, part)
+        if part_kind not in KINDS or part not in (option_names(kind, name) or [part]):
+            raise UnknownOptionError(
+                f"the {kind} {name!r} has no part {part!r}, so {part}.{next(iter(given))} is no "
+                f"option of it; parts are named by: {', '.join(_parts_of(kind, name)) or 'none'}"
+            )
+        chosen = plain.get(part, _default(kind, name, part))
+        if not isinstance(chosen, str):
+            raise UnknownOptionError(
+                f"{part}.{next(iter(given))} is an option of a part, but {part}={chosen!r} names "
+                f"none: give {part}=NAME, one of {', '.join(available(part_kind))}"
+            )
+        plain[part] = create(part_kind, chosen, **given)
+    return plain
+
+
+def _parts_of(kind: str, name: str) -> list[str]:
+    """Options of a part that choose a part by name."""
+    return [o for o in option_names(kind, name) or [] if _KIND_OF_OPTION.get(o, o) in KINDS]
+
+
+def _default(kind: str, name: str, option: str) -> Any:
+    found = inspect.signature(resolve(kind, name)).parameters.get(option)
+    return None if found is None else found.default
 
 
 def option_names(kind: str, name: str) -> list[str] | None:
@@ -207,7 +215,7 @@ def _entry_points(kind: str) -> dict[str, importlib.metadata.EntryPoint]:
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for point in importlib.metadata.entry_points(group=f"sgc.{kind}"):
         taken = found.get(point.name)
-        if point.name in _BUILTIN[kind] or (taken is not None and taken.value != point.value):
+        if point.name in BUILTIN[kind] or (taken is not None and taken.value != point.value):
             raise DuplicatePluginError(
                 f"the installed package behind {point.value!r} brings a {kind} called "
                 f"{point.name!r}, but that name is taken; uninstall one of the two"

@@ -39,7 +39,7 @@ class StateReport:
 
     Attributes:
         rows: one a state tensor, then one a shared thing.
-        moments: numbers in M and V together (``2k`` a parameter for SGC).
+        moments: numbers in M and V together (``2k`` a parameter for SGC), whatever their form.
         full_moments: numbers that AdamW would hold for the same parameters (``2d``).
         state_bytes: bytes of all per-parameter tensors: moments, subspaces, step counters.
         shared_bytes: bytes of what parameters share: A and what the solver keeps for it.
@@ -118,7 +118,7 @@ def state_report(
                 rows.append(
                     StateRow(name, what, tuple(tensor.shape), tensor.numel(), tensor.nbytes)
                 )
-                moments += tensor.numel() * (what in ("exp_avg", "exp_avg_sq"))
+                moments += tensor.numel() * what.startswith("exp_avg")
     state_bytes = sum(row.bytes for row in rows)
     for compressor in shared.values():
         for what, size in compressor.shared_tensors().items():

@@ -1,6 +1,8 @@
 """Method specs: a plug-in name and its options as one short string, for command lines and tables.
 
-``"mesgc:sparsity=48,chunks=16,residual=0.1"`` is the name ``mesgc`` with three options.
+``"mesgc:sparsity=48,chunks=16,residual=0.1"`` is the name ``mesgc`` with three options. A
+part of it that is itself chosen by name has options with a dot:
+``"galore:rank=4,inner=mesgc,inner.sparsity=48,inner.chunks=16"`` is a sketch in a subspace.
 """
 
 import re
@@ -13,7 +15,7 @@ __all__ = ["Spec", "SpecError", "Value"]
 Value = int | float | bool | str
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 _INTEGER = re.compile(r"[+-]?\d+")
 _FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WORDS = {"true": True, "false": False}

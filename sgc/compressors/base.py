@@ -2,23 +2,22 @@
 
 import abc
 import dataclasses
-import inspect
 import json
-import math
-from collections.abc import Callable, Sequence
-from operator import index
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sgc.blocks import State
+from sgc.residuals.base import Residual, residual_of
+from sgc.rules.adam import Adam
+from sgc.rules.base import Moments, Rule, Shape, Step
 from sgc.updates import Update
 
-__all__ = ["Compressed", "Compressor", "Shape", "State"]
-
-Shape = tuple[int, ...]
+__all__ = ["Compressed", "Compressor", "Moments", "Shape", "State", "Step"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +27,10 @@ class Compressed:
     Attributes:
         p: what M accumulates.
         q: what V accumulates; None stands for p².
-        gradients: of the n parameters, as they came.
+        gradients: of the n parameters, as they came (with what was fed back to them).
         energy: ``ΣG²`` of each in float64 if f found it on its way, else None.
         inner: what the wrapped compressor made, for stages that wrap one.
+        bases: ``(n, shorter side, r)``, for stages that project.
     """
 
     p: Float[Tensor, "n *moment"]
@@ -38,21 +38,36 @@ class Compressed:
     gradients: Sequence[Tensor]
     energy: Float[Tensor, " n"] | None = None
     inner: "Compressed | None" = None
+    bases: Float[Tensor, "n side r"] | None = None
 
 
 class Compressor(abc.ABC):
-    """f and g around the moments that :class:`sgc.CompressedAdamW` keeps.
+    """f and g around the moments ρ that :class:`sgc.CompressedAdamW` keeps by :attr:`rule`.
 
     A compressor is configuration: all that changes during training lives in the optimizer's state
     dict as plain tensors, and what depends on the configuration alone (A, its Gram) is shared by
     every parameter and rebuilt from the seed.
     """
 
-    #: True: the update is AdamW's own, so the optimizer hands the parameter to torch's AdamW.
-    native: ClassVar[bool] = False
-    #: ρ: where g says nothing, the update is ``ρ·G/rms(G)``; 0 is the paper. The dense gradient is
-    #: there anyway, and throwing it away is what costs accuracy.
-    residual: float = 0.0
+    #: ρ between f and g.
+    rule: Rule = Adam()
+    #: What becomes of G where g says nothing: ρ of ``ρ·G/rms(G)`` (0 is the SGC paper), the name of
+    #: a residual rule, or one.
+    residual: float | str | Residual = 0.0
+
+    @property
+    def native(self) -> bool:
+        """Whether the update is AdamW's own, so that torch's AdamW takes the parameter."""
+        return False
+
+    @cached_property
+    def _residual_rule(self) -> Residual:
+        return residual_of(self.residual)
+
+    @property
+    def residual_rule(self) -> Residual:
+        """The rule that :attr:`residual` stands for."""
+        return self._residual_rule
 
     @abc.abstractmethod
     def refuses(self, shape: Shape) -> str | None:
@@ -60,7 +75,7 @@ class Compressor(abc.ABC):
 
     @abc.abstractmethod
     def moment_shape(self, shape: Shape) -> Shape:
-        """Shape of M and of V for a parameter of this shape."""
+        """Shape of p (and so of M) for a parameter of this shape."""
 
     def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
         """Further state of one parameter (a subspace), before its first step."""
@@ -68,14 +83,14 @@ class Compressor(abc.ABC):
 
     @abc.abstractmethod
     def compress(
-        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: int
+        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: Step
     ) -> Compressed:
         """f: what the moments of n alike parameters accumulate at this step.
 
         Args:
             gradients: n tensors of equal shape, dtype and device, as the parameters have them.
             states: the parameters' states; may be updated (a subspace refresh).
-            step: 1 for the first step; the same for all n.
+            step: the same for all n.
 
         Returns:
             p and q of shape ``(n, *moment_shape)``; q None stands for p².
@@ -84,22 +99,40 @@ class Compressor(abc.ABC):
     @abc.abstractmethod
     def decompress(
         self,
-        first: Float[Tensor, "n *moment"],
-        second: Float[Tensor, "n *moment"],
+        moments: Moments,
         compressed: Compressed,
         states: Sequence[State],
         *,
-        eps: float,
+        step: Step,
     ) -> Update:
         """g: the updates of the n parameters from their bias-corrected moments.
 
         Args:
-            first: M̂.
-            second: V̂.
+            moments: M̂ and V̂, by :attr:`rule`.
             compressed: what :meth:`compress` returned at this step.
             states: as there.
-            eps: ε of Adam.
+            step: as there.
         """
+
+    def step_scale(self, weights: Sequence[Tensor]) -> Float[Tensor, " n"] | None:
+        """What the learning rate of each parameter is multiplied by; None for 1."""
+        return None
+
+    def prepare(  # noqa: B027 — most methods share nothing
+        self, shape: Shape, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Make now what all parameters of a shape share and the first step would make (A)."""
+
+    def size(self, size: int) -> dict[str, Any] | None:
+        """Options that make this method larger: what a memory budget is filled with.
+
+        Args:
+            size: 1 for the smallest; memory grows with it.
+
+        Returns:
+            Options to be replaced; None where the method has no such size.
+        """
+        return None
 
     def shared_tensors(self) -> dict[str, int]:
         """Bytes shared by all parameters that are alive now, by what they are (A, solver cache)."""
@@ -116,6 +149,8 @@ def configuration(part: object) -> dict[str, Any]:
     def plain(value: object) -> Any:
         if value is None or isinstance(value, str | int | float | bool):
             return value
+        if isinstance(value, Residual) and value.as_number is not None:
+            return value.as_number
         return configuration(value) if hasattr(value, "__dict__") else str(value)
 
     own = {name: plain(value) for name, value in vars(part).items() if not name.startswith("_")}
@@ -131,49 +166,3 @@ def agrees(saved: str, own: str) -> bool:
         return bool(old == new)
 
     return fits(json.loads(saved), json.loads(own))
-
-
-def whole(name: str, value: Any) -> int:
-    """An option that must be an integer.
-
-    Raises:
-        TypeError: it is not; names the option and the value.
-    """
-    try:
-        return index(value)
-    except TypeError as error:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from error
-
-
-def number(name: str, value: Any, *, least: float = -math.inf) -> float:
-    """An option that must be a finite number.
-
-    Raises:
-        TypeError: it is not a number; names the option and the value.
-        ValueError: it is not finite, or below ``least``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (math.isfinite(value) and value >= least):
-        above = f" and at least {least:g}" if least > -math.inf else ""
-        raise ValueError(f"{name} must be finite{above}, got {value}")
-    return float(value)
-
-
-def takes_options_of(
-    inner: type, *, without: Sequence[str] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let an ``__init__(self, *, own…, **options)`` show the options of ``inner`` as its own.
-
-    A method that wraps another accepts the other's options; with this, ``inspect`` (and so the
-    registry's check and the command line's help) sees them by name, with their defaults.
-    """
-
-    def decorate(init: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(init).parameters.values() if p.kind != p.VAR_KEYWORD]
-        taken = {p.name for p in own} | set(without)
-        more = [p for p in inspect.signature(inner).parameters.values() if p.name not in taken]
-        setattr(init, "__signature__", inspect.Signature([*own, *more]))  # noqa: B010
-        return init
-
-    return decorate

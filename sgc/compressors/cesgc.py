@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sgc.compressors.base import takes_options_of
 from sgc.compressors.mesgc import MESGC
 from sgc.compressors.subspace import Subspace
+from sgc.options import takes_options_of
+from sgc.sources.svd import SVD
 
 
 class CESGC(Subspace):
@@ -28,11 +29,12 @@ class CESGC(Subspace):
         **options: Any,
     ) -> None:
         inner = MESGC(sparsity=sparsity, chunks=chunks, **options)
+        self.svd = svd
         super().__init__(
-            inner,
+            inner=inner,
             rank=rank,
+            source=SVD(method=svd),
             refresh_every=refresh_every,
             alpha=alpha,
             residual=inner.residual,
-            svd=svd,
         )

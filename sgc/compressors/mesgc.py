@@ -12,9 +12,12 @@ from projections import Projection
 from recovery import Solver
 from sgc import adam, kernels
 from sgc.chunkers.base import Chunker
-from sgc.compressors.base import Compressed, Compressor, Shape, State, number, whole
+from sgc.compressors.base import Compressed, Compressor, Moments, Shape, State, Step
 from sgc.decodes.base import Decode
+from sgc.options import number, part, whole
 from sgc.registry import create, resolve
+from sgc.residuals.base import Residual
+from sgc.rules.base import Rule
 from sgc.sketch import sketch
 from sgc.top_entries import top_entries
 from sgc.updates import Sparse, Update
@@ -48,6 +51,7 @@ class MESGC(Compressor):
             number.
         alpha: α, scale of the update.
         residual: ρ, see :class:`sgc.decodes.base.Decode`; only with a decode given by name.
+        rule: ρ between f and g, where it works on each measurement alone.
         projection, recovery, chunker, decode: registered names, or for the last three objects.
         seed: of A and of the chunker.
 
@@ -62,7 +66,8 @@ class MESGC(Compressor):
         chunks: int = 256,
         kappa: float = 8,
         alpha: float = 1.0,
-        residual: float | None = None,
+        residual: float | str | Residual | None = None,
+        rule: str | Rule = "adam",
         projection: str = "gaussian",
         recovery: str | Solver = "auto",
         chunker: str | Chunker = "permuted",
@@ -86,12 +91,18 @@ class MESGC(Compressor):
         self.sparsity, self.chunks = sparsity, chunks
         self.kappa = number("kappa", kappa, least=1)  # k = κ·s measurements
         self.alpha, self.seed = number("alpha", alpha), seed
+        self.rule = part("rule", rule)
+        if not self.rule.elementwise:
+            raise ValueError(
+                f"rule={type(self.rule).__name__} looks at more than one number at a time, and the "
+                "measurements of a sketch have no rows: use adam or momentum here"
+            )
         self.projection = projection
         self._square: bool = getattr(resolve("projection", projection), "square", False)
-        self.recovery: Solver = _part("recovery", recovery)
-        self.chunker: Chunker = _part("chunker", chunker, chunks=chunks, seed=seed)
+        self.recovery: Solver = part("recovery", recovery)
+        self.chunker: Chunker = part("chunker", chunker, chunks=chunks, seed=seed)
         ours = {} if residual is None else {"residual": residual}
-        self.decode: Decode = _part("decode", decode, **ours)
+        self.decode: Decode = part("decode", decode, **ours)
         self.residual = self.decode.residual
         self._operators: dict[tuple[int, torch.device, torch.dtype], Projection] = {}
 
@@ -144,10 +155,19 @@ class MESGC(Compressor):
             )
         return self._operators[key]
 
+    def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
+        A = self.operator(self.chunker.length(math.prod(shape)), device, dtype)
+        nothing = torch.zeros(1, self.measurements, device=device, dtype=dtype)
+        self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
+
+    def size(self, size: int) -> dict[str, Any]:
+        """More chunks, each as dense and as long to measure as the default's."""
+        return {"chunks": size, "sparsity": size * self.chunk_sparsity}
+
     def compress(
-        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: int
+        self, gradients: Sequence[Tensor], states: Sequence[State], *, step: Step
     ) -> Compressed:
-        wants_energy = self.residual > 0
+        wants_energy = self.residual_rule.active and self.residual_rule.wants_energy
         top = top_entries(gradients, self.chunker, self.chunk_sparsity, energy=wants_energy)
         length = self.chunker.length(gradients[0].numel())
         A = self.operator(length, top.values.device, top.values.dtype)
@@ -157,17 +177,18 @@ class MESGC(Compressor):
 
     def decompress(
         self,
-        first: Float[Tensor, "n c k"],
-        second: Float[Tensor, "n c k"],
+        moments: Moments,
         compressed: Compressed,
         states: Sequence[State],
         *,
-        eps: float,
+        step: Step,
     ) -> Update:
+        first = moments.first
         numel = compressed.gradients[0].numel()
         length = self.chunker.length(numel)
         A = self.operator(length, first.device, first.dtype)
-        support, values = self._directions(A, first.flatten(0, 1), second.flatten(0, 1), eps)
+        second = None if moments.second is None else moments.second.flatten(0, 1)
+        support, values = self._directions(A, first.flatten(0, 1), second, step.eps)
         n = first.shape[0]
         if self.chunker.layout and kernels.usable([values]):
             from sgc.kernels.top_entries import to_parameter  # noqa: PLC0415 — needs CuPy
@@ -193,12 +214,13 @@ class MESGC(Compressor):
         return Sparse(place, values.masked_fill(unused.flatten(1), 0))
 
     def _directions(
-        self, A: Projection, first: Tensor, second: Tensor, eps: float
+        self, A: Projection, first: Tensor, second: Tensor | None, eps: float
     ) -> tuple[Int[Tensor, "chunks s"], Float[Tensor, "chunks s"]]:
         length = A.shape[1]
         if getattr(A, "orthogonal", False) and self.chunk_sparsity == length:
             everything = torch.arange(length, device=first.device).expand(first.shape[0], -1)
-            m, v = A.rmatvec(first), A.rmatvec(second)
+            m = A.rmatvec(first)
+            v = None if second is None else A.rmatvec(second)
             return everything, adam.direction(m, v, eps=eps, eps_under_root=True)
         sparsity = self.chunk_sparsity
         return self.decode(self.recovery, A, first, second, sparsity=sparsity, eps=eps)
@@ -212,7 +234,3 @@ class MESGC(Compressor):
         if self.chunker.nbytes:
             report[f"rotations of {self.chunks} chunks"] = self.chunker.nbytes
         return report
-
-
-def _part(kind: str, part: Any, **options: Any) -> Any:
-    return create(kind, part, **options) if isinstance(part, str) else part

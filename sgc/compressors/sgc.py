@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sgc.compressors.base import takes_options_of
 from sgc.compressors.mesgc import MESGC
+from sgc.options import takes_options_of
 
 
 class SGC(MESGC):

@@ -1,7 +1,6 @@
 """The contract of a decode."""
 
 import abc
-import math
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,20 +8,21 @@ from torch import Tensor
 
 from projections import Projection
 from recovery import Solver
+from sgc.residuals.base import Residual, residual_of
 
 
 class Decode(abc.ABC):
     """Turn the compressed moments of many chunks into a sparse Adam direction for each.
 
     Args:
-        residual: ρ ≥ 0. Off the recovered support the weights move along ``ρ·G/rms(G)``, rms over
-            the whole matrix; that needs no state. 0 is the paper, which drops the rest of G.
+        residual: what the weights do off the recovered support: ρ ≥ 0 of ``ρ·G/rms(G)``, rms over
+            the whole matrix, which needs no state (0 is the paper, which drops the rest of G); or
+            another residual rule, or its name.
     """
 
-    def __init__(self, *, residual: float = 0.0) -> None:
-        if isinstance(residual, str) or not 0 <= residual < math.inf:
-            raise ValueError(f"residual (ρ) must be finite and at least 0, got {residual}")
-        self.residual = float(residual)
+    def __init__(self, *, residual: float | str | Residual = 0.0) -> None:
+        residual_of(residual)
+        self.residual = residual
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(residual={self.residual})"
@@ -33,7 +33,7 @@ class Decode(abc.ABC):
         solver: Solver,
         A: Projection,
         first: Float[Tensor, "chunks k"],
-        second: Float[Tensor, "chunks k"],
+        second: Float[Tensor, "chunks k"] | None,
         *,
         sparsity: int,
         eps: float,
@@ -44,7 +44,8 @@ class Decode(abc.ABC):
             solver: recovers sparse vectors from their images under A.
             A: the projection that made the moments.
             first: bias-corrected ``M̂ = A m``.
-            second: bias-corrected ``V̂ = A v``.
+            second: bias-corrected ``V̂ = A v``; None under a rule that has no second moment, where
+                N is the first.
             sparsity: atoms a chunk.
             eps: ε of Adam, under the root as in Algorithm 3.
 

@@ -23,12 +23,14 @@ class Joint(Decode):
         solver: Solver,
         A: Projection,
         first: Tensor,
-        second: Tensor,
+        second: Tensor | None,
         *,
         sparsity: int,
         eps: float,
     ) -> tuple[Tensor, Tensor]:
         m = solver.solve(A, first, sparsity=sparsity, companion=second)
+        if second is None:
+            return mark_broken(m.support, m.values, m.status == Status.NON_FINITE)
         assert m.companion is not None
         v = m.companion.maximum(m.values.square())  # of NaN and a number, NaN
         n = adam.direction(m.values, v, eps=eps, eps_under_root=True)

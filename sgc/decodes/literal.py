@@ -25,12 +25,14 @@ class Literal(Decode):
         solver: Solver,
         A: Projection,
         first: Tensor,
-        second: Tensor,
+        second: Tensor | None,
         *,
         sparsity: int,
         eps: float,
     ) -> tuple[Tensor, Tensor]:
         m = solver.solve(A, first, sparsity=sparsity)
+        if second is None:
+            return mark_broken(m.support, m.values, m.status == Status.NON_FINITE)
         v = solver.solve(A, second, sparsity=sparsity)
         same = m.support[:, :, None] == v.support[:, None, :]
         v_there = (same * v.values[:, None, :]).sum(2).clamp(min=0)

@@ -3,9 +3,11 @@
 import abc
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sgc.blocks import together
 from sgc.rounding import Rounding
 
 
@@ -25,6 +27,37 @@ class Update(abc.ABC):
         self, gradients: Sequence[Float[Tensor, "*shape"]]
     ) -> Float[Tensor, "n *shape"]:
         """The part of each gradient that this update speaks about."""
+
+    @abc.abstractmethod
+    def only(self, i: int) -> "Update":
+        """The update of parameter i alone (n = 1)."""
+
+    @abc.abstractmethod
+    def scaled(self, factor: Float[Tensor, " n"]) -> "Update":
+        """Each parameter's N multiplied by its factor; what is covered stays."""
+
+    @property
+    def covers_nothing(self) -> bool:
+        """Whether all of the gradient is uncovered."""
+        return False
+
+    def uncovered(self, gradients: Sequence[Float[Tensor, "*shape"]]) -> Float[Tensor, "n *shape"]:
+        """The part of each gradient that this update says nothing about."""
+        covered = self.covered_part(gradients)
+        return together(gradients).to(covered.dtype) - covered
+
+    def gain(self, gradients: Sequence[Float[Tensor, "*shape"]]) -> Float[Tensor, "n *ones"]:
+        """``‖N‖/‖covered part of G‖``: of the whole parameter, or of each channel it knows.
+
+        It broadcasts to the parameters' shape; 0 where nothing of G is covered.
+        """
+        shape = tuple(gradients[0].shape)
+        dims = tuple(range(1, 1 + len(shape)))
+        N = torch.linalg.vector_norm(self.to_dense(shape), dim=dims, keepdim=True)
+        G = torch.linalg.vector_norm(
+            self.covered_part(gradients).to(N.dtype), dim=dims, keepdim=True
+        )
+        return ratio(N, G)
 
     @abc.abstractmethod
     def apply_to(
@@ -47,3 +80,8 @@ class Update(abc.ABC):
             residual: ``ρ/rms(G)`` of each parameter in float64; None for no residual.
             rounding: of half-precision weights.
         """
+
+
+def ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a/b, and 0 where b is 0."""
+    return torch.where(b > 0, a / b.clamp(min=torch.finfo(b.dtype).tiny), b)

@@ -1,7 +1,8 @@
 """An update of every coordinate."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,13 @@ class Dense(Update):
     def covered_part(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *shape"]:
         return together(gradients)
 
+    def only(self, i: int) -> "Dense":
+        return Dense(self.values[i][None])
+
+    def scaled(self, factor: Float[Tensor, " n"]) -> "Dense":
+        values = self.values
+        return Dense(Lazy(len(values), lambda i: values[i] * factor[i].to(values[i].dtype)))
+
     def apply_to(
         self,
         weights: Sequence[Tensor],
@@ -55,3 +63,16 @@ class Dense(Update):
                 weight.sub_(self.values[i].to(adam.moment_dtype(weight.dtype)) * lr)
             else:
                 weight.add_(self.values[i], alpha=-lr)
+
+
+class Lazy(Sequence[Tensor]):
+    """n tensors, each made when it is asked for: they need not all exist at once."""
+
+    def __init__(self, n: int, make: Callable[[int], Tensor]) -> None:
+        self._n, self._make = n, make
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._make(range(self._n)[i])

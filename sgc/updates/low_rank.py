@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sgc import kernels
 from sgc.rounding import Rounding
-from sgc.updates.base import Update
+from sgc.updates.base import Update, ratio
 from sgc.updates.elementwise import multiply, store, subtract_scaled
 
 
@@ -44,6 +44,25 @@ class LowRank(Update):
         if self.covered is None:
             raise ValueError("this update was made without a residual: it covers nothing it knows")
         return self._product(self.covered).reshape(-1, *gradients[0].shape)
+
+    def only(self, i: int) -> "LowRank":
+        here = slice(i, i + 1)
+        covered = None if self.covered is None else self.covered[here]
+        return LowRank(self.left[here], self.right[here], covered, self.transposed)
+
+    def scaled(self, factor: Float[Tensor, " n"]) -> "LowRank":
+        left = self.left * factor.to(self.left.dtype)[:, None, None]
+        return dataclasses.replace(self, left=left)
+
+    def gain(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *ones"]:
+        """``‖N_j‖/‖R_j‖`` of each channel j: a row of ``left`` and of ``covered``."""
+        assert self.covered is not None
+        N = torch.linalg.vector_norm(self.left, dim=2)
+        R = torch.linalg.vector_norm(self.covered.to(N.dtype), dim=2)
+        trailing = (1,) * (gradients[0].ndim - 2)
+        if self.transposed:  # the parameter's columns
+            return ratio(N, R).reshape(-1, 1, *gradients[0].shape[1:])
+        return ratio(N, R).reshape(*N.shape, 1, *trailing)
 
     def apply_to(
         self,

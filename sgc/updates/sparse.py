@@ -36,6 +36,12 @@ class Sparse(Update):
         there = flat.gather(1, self.index.clamp(min=0)).masked_fill(self.index < 0, 0)
         return _spread(self.index, there, tuple(gradients[0].shape))
 
+    def only(self, i: int) -> "Sparse":
+        return Sparse(self.index[i : i + 1], self.values[i : i + 1])
+
+    def scaled(self, factor: Float[Tensor, " n"]) -> "Sparse":
+        return Sparse(self.index, self.values * factor.to(self.values.dtype)[:, None])
+
     def apply_to(
         self,
         weights: Sequence[Tensor],

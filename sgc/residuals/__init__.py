@@ -1,0 +1,1 @@
+"""What becomes of the gradient where an update says nothing. One rule, one file."""
