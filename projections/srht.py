@@ -56,7 +56,7 @@ class SRHT(BaseProjection):
 
     ``p`` is the next power of two from d; the signal is padded with zeros, so any d is welcome.
     Entries are ±1/√k, columns have norm 1. ``matvec`` and ``rmatvec`` cost O(p log p) a vector;
-    only k row numbers and d signs are stored.
+    only k row numbers and d signs of a byte are stored.
     Tropp, *Improved analysis of the subsampled randomized Hadamard transform* (2011), eq. (1.1).
 
     Raises:
@@ -84,7 +84,7 @@ class SRHT(BaseProjection):
         random = stream(seed, "srht", k, d)
         signs = 2 * random.integers(0, 2, d, dtype=np.int8) - 1
         rows = np.sort(random.choice(self._padded, size=k, replace=False))
-        self._signs = torch.from_numpy(signs).to(self.device, dtype)
+        self._signs = torch.from_numpy(signs).to(self.device)
         self._rows = torch.from_numpy(rows.astype(np.int64)).to(self.device)
         self._scale = 1 / math.sqrt(k)
 
@@ -98,12 +98,12 @@ class SRHT(BaseProjection):
         self._check(y, self.shape[0], "y")
         spread = y.new_zeros((*y.shape[:-1], self._padded), dtype=self.dtype)
         spread[..., self._rows] = y.to(self.dtype)
-        signs = self._signs * self._scale
+        signs = self._signs.to(self.dtype) * self._scale
         return fast_walsh_hadamard(spread)[..., : self.shape[1]] * signs
 
     def columns(self, index: Int[Tensor, "*batch s"]) -> Float[Tensor, "*batch k s"]:
         entries = _hadamard_signs(self._rows[:, None], index[..., None, :]).to(self.dtype)
-        return entries * (self._signs[index] * self._scale)[..., None, :]
+        return entries * (self._signs[index].to(self.dtype) * self._scale)[..., None, :]
 
     def column_norms(self) -> Float[Tensor, " d"]:
-        return torch.ones(self.shape[1], device=self.device, dtype=self.dtype)
+        return torch.ones((), device=self.device, dtype=self.dtype).expand(self.shape[1])

@@ -37,7 +37,10 @@ class Dictionary:
         if not bool(torch.isfinite(norms).all()):
             raise ValueError("A holds NaN or infinity, or columns whose norm overflows")
         # A column too short for its inverse to be a number counts as zero.
-        inverse = torch.where(norms >= torch.finfo(norms.dtype).tiny, 1 / norms, 0)
+        if bool((norms == 1).all()):
+            inverse = norms.new_ones(()).expand(norms.shape)  # d ones in the memory of one
+        else:
+            inverse = torch.where(norms >= torch.finfo(norms.dtype).tiny, 1 / norms, 0)
         matrix = None
         if isinstance(operator, DenseOperator):
             unit = bool(((norms - 1).abs() <= 4 * torch.finfo(norms.dtype).eps).all())
@@ -55,7 +58,7 @@ class Dictionary:
         """Bytes kept beside the operator's own."""
         shared = isinstance(self.operator, DenseOperator) and self.matrix is self.operator.atoms
         copy = 0 if self.matrix is None or shared else self.matrix.nbytes
-        return copy + self.inverse_norms.nbytes
+        return copy + self.inverse_norms.untyped_storage().nbytes()
 
     def correlate(
         self, residual: Float[Tensor, "batch k"], *, out: Float[Tensor, "batch d"] | None = None

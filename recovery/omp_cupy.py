@@ -216,7 +216,12 @@ class CupyOMP(OMP):
         launch(
             kernels["finish"],
             *(room["residual"], room["triangle"], room["weights"], room["rest_weights"]),
-            *(room["scale"], room["rest_scale"], dictionary.inverse_norms, found.support),
+            *(
+                room["scale"],
+                room["rest_scale"],
+                dictionary.inverse_norms.contiguous(),
+                found.support,
+            ),
             *(found.values, found.companion, found.residual_norm, found.status, found.iterations),
             *(batch, k, steps, sparsity),
             shared=4 * _WARPS * steps,

@@ -4,6 +4,7 @@
 chosen by name: :func:`available` lists, :func:`create` makes, :func:`register` adds.
 """
 
+from sgc.budget import BudgetError, Plan, plan
 from sgc.optimizer import CompressedAdamW
 from sgc.registry import (
     KINDS,
@@ -22,15 +23,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "KINDS",
+    "BudgetError",
     "CompressedAdamW",
     "DuplicatePluginError",
     "MissingDependencyError",
+    "Plan",
     "StateReport",
     "UnknownOptionError",
     "UnknownPluginError",
     "available",
     "create",
     "peak_scratch",
+    "plan",
     "register",
     "state_report",
     "unregister",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sgc import kernels
+from sgc import kernels, low_rank
 
 Shape = tuple[int, ...]
 
@@ -46,21 +46,47 @@ def project(
 
         return by_kernel(matrices, bases)
     reduced = bases.new_empty(len(matrices), *reduced_shape(shape, bases.shape[2]))
-    # On CUDA half precision is read as it is and summed in float32: no wider copy of G.
-    half = first.is_cuda and first.dtype in (torch.bfloat16, torch.float16)
-    bases = bases.to(first.dtype) if half else bases
-    for G, basis, R in zip(matrices, bases.unbind(), reduced.unbind(), strict=True):
-        H = G.to(basis.dtype)
-        left, right = (basis.mT, H) if wide else (H, basis)
-        if half:
-            torch.mm(left, right, out_dtype=R.dtype, out=R)
-        else:
-            torch.mm(left, right, out=R)
+    factors = _readable(bases, first).unbind()
+    for G, B, R in zip(matrices, factors, reduced.unbind(), strict=True):
+        H = G.to(B.dtype)
+        _multiply(*((B.mT, H) if wide else (H, B)), out=R)
     return reduced
 
 
-def lifted(
-    reduced: Float[Tensor, "count *reduced"], bases: Float[Tensor, "count side r"], *, wide: bool
-) -> Float[Tensor, "count m n"]:
-    """``R Bᵀ`` of each, or ``B R`` for wide matrices."""
-    return bases @ reduced if wide else reduced @ bases.mT
+def onto_side(
+    matrices: Sequence[Float[Tensor, "m n"]], reduced: Float[Tensor, "count *reduced"]
+) -> Float[Tensor, "count side r"]:
+    """``Gᵀ R`` of each, or ``G Rᵀ`` for wide matrices: the way back of :func:`project`."""
+    first = matrices[0]
+    wide = is_wide(tuple(first.shape))
+    found = reduced.new_empty(len(matrices), min(first.shape), reduced.shape[1 if wide else 2])
+    factors = _readable(reduced, first).unbind()
+    for G, R, X in zip(matrices, factors, found.unbind(), strict=True):
+        H = G.to(R.dtype)
+        _multiply(*((H, R.mT) if wide else (H.mT, R)), out=X)
+    return found
+
+
+def orthonormal(
+    X: Float[Tensor, "count side r"], *, filler: Float[Tensor, "count side r"]
+) -> Float[Tensor, "count side r"]:
+    """Q of ``X = Q R``, batched; ``filler`` shows where columns are zero or dependent.
+
+    QR with a positive diagonal, by shifted CholeskyQR in float64 (:mod:`sgc.low_rank`).
+    """
+    whole = low_rank._filled(X.double(), filler.double())
+    return low_rank._orthonormal(whole).to(X.dtype)
+
+
+def _readable(thin: Float[Tensor, "..."], matrix: Tensor) -> Float[Tensor, "..."]:
+    """The thin factors in the dtype that matrices are read in: on CUDA half precision as it is."""
+    half = matrix.is_cuda and matrix.dtype in (torch.bfloat16, torch.float16)
+    return thin.to(matrix.dtype) if half else thin
+
+
+def _multiply(left: Tensor, right: Tensor, *, out: Tensor) -> None:
+    """The product, summed in ``out``'s dtype: no wider copy of a half-precision factor."""
+    if left.dtype == out.dtype:
+        torch.mm(left, right, out=out)
+    else:
+        torch.mm(left, right, out_dtype=out.dtype, out=out)

@@ -207,7 +207,7 @@ class CompressedAdamW(Optimizer):
             residual=residual,
             rounding=rounding,
         )
-        compressor.rule.finish(weights, lr=lr)
+        compressor.rule.finish(weights, lr=lr, rounding=rounding)
 
     def _plain_state(self, p: Tensor) -> State:
         state: State = self.state[p]

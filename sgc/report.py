@@ -2,7 +2,7 @@
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeGuard
 
 import torch
@@ -125,6 +125,50 @@ def state_report(
             rows.append(StateRow("shared", what, (), 0, size))
     shared_bytes = sum(row.bytes for row in rows) - state_bytes
     return StateReport(tuple(rows), moments, full, state_bytes, shared_bytes, scratch_bytes)
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveRank:
+    """How much of its subspace a parameter uses, where the rank follows the gradients.
+
+    Attributes:
+        owner: as in :class:`StateRow`.
+        rank: that is in use now.
+        largest: that memory is held for.
+        in_use: numbers of basis and moments that belong to the rank in use.
+        held: numbers of basis and moments.
+    """
+
+    owner: str
+    rank: int
+    largest: int
+    in_use: int
+    held: int
+
+
+def effective_ranks(optimizer: CompressedAdamW) -> list[LiveRank]:
+    """The live ranks of all parameters whose compressor adapts them, after a step."""
+    found = []
+    for name, p in _named(optimizer):
+        state = optimizer.state.get(p, {})
+        if not {"rank", "basis"} <= state.keys():
+            continue
+        rank, largest = int(state["rank"]), state["basis"].shape[1]
+        in_use = held = 0
+        for what, tensor in state.items():
+            if what == "basis" or what.startswith("exp_avg"):
+                held += tensor.numel()
+                shrinks = largest in tensor.shape
+                in_use += tensor.numel() * rank // largest if shrinks else tensor.numel()
+        found.append(LiveRank(name, rank, largest, in_use, held))
+    return found
+
+
+def _named(optimizer: CompressedAdamW) -> Iterator[tuple[str, Tensor]]:
+    """Parameters by the names that reports give them."""
+    for g, group in enumerate(optimizer.param_groups):
+        names = group.get("param_names") or [f"{g}.{i}" for i in range(len(group["params"]))]
+        yield from zip(names, group["params"], strict=True)
 
 
 def peak_scratch(step: Callable[[], Any], device: torch.device | str = "cpu") -> int:

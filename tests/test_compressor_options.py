@@ -49,7 +49,7 @@ def test_alpha_scales_the_update(name):
     )
 
 
-@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "refresh_every")])
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "rank", "refresh_every")])
 def test_the_subspace_is_refreshed_on_time_and_not_by_a_zero_gradient(name):
     w = torch.nn.Parameter(torch.zeros(24, 16))
     optimizer = sgc.CompressedAdamW([w], compressor=small(name, refresh_every=2))

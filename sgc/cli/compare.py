@@ -1,5 +1,6 @@
 """``sgc compare``: several methods on one task."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,12 @@ from sgc.cli import options
 from sgc.cli.errors import clean_errors
 from sgc.finetune import FinetuneConfig, resolve_method
 from sgc.finetune import compare as comparison
+from sgc.finetune.config import ConfigError
+from sgc.finetune.race import METHODS, Race, race, show_race
+from sgc.finetune.tuning import GRID
+
+RACE = "Race at equal bytes"
+_UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
 
 EXAMPLE = "Example: sgc compare adamw galore:rank=1 mesgc:residual=0.1,lr=1e-3 --seeds 5"
 
@@ -41,6 +48,39 @@ def compare(
     device: options.Device = "auto",
     out: options.Out = options.OUT,
     beside: options.Beside = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BYTES",
+            help="Race at equal bytes: every method as large as fits beside the model, at its own "
+            "best learning rate. 40000, 40k or 1.2M; may be repeated.",
+            rich_help_panel=RACE,
+        ),
+    ] = None,
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="Learning rates that may be chosen, rising, with commas.",
+            show_default="1e-6,3e-6,…,1e3,3e3",
+            rich_help_panel=RACE,
+        ),
+    ] = "",
+    tuning_seeds: Annotated[
+        int, typer.Option(min=1, help="Runs of each rate that is tried.", rich_help_panel=RACE)
+    ] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help="Runs at a time, over all GPUs there are.", rich_help_panel=RACE),
+    ] = 1,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Where a race's numbers go; its picture lies beside it.",
+            show_default="OUT/race.json",
+            rich_help_panel=RACE,
+        ),
+    ] = None,
 ) -> None:
     """Fine-tune with several methods and seeds, and print one table with mean ± s.e.
 
@@ -67,5 +107,45 @@ def compare(
             seed=seed,
             device=device,
         )
+        if budget:
+            plan = Race(
+                config=config,
+                budgets=[_bytes(each) for each in budget],
+                methods={spec: spec for spec in methods} if methods else METHODS,
+                grid=_grid(grid),
+                seeds=seeds,
+                tuning_seeds=tuning_seeds,
+            )
+            show_race(
+                race(plan, folder=out, console=console, jobs=jobs),
+                report or out / "race.json",
+                console=console,
+            )
+            return
         results = comparison.compare(config, chosen, seeds=seeds, folder=out, console=console)
         comparison.show(results, folder=out, console=console, beside=beside)
+
+
+def _bytes(text: str) -> int:
+    number, unit = text.removesuffix("B"), 1.0
+    if number and number[-1] in _UNITS:
+        number, unit = number[:-1], _UNITS[number[-1]]
+    try:
+        found = round(float(number) * unit)
+    except ValueError:
+        found = 0
+    if found < 1:
+        raise ConfigError(f"--budget is a number of bytes such as 40000, 40k or 1.2M, got {text!r}")
+    return found
+
+
+def _grid(text: str) -> tuple[float, ...]:
+    if not text:
+        return GRID
+    try:
+        rates = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        rates = ()
+    if not rates or sorted(set(rates)) != list(rates) or rates[0] <= 0:
+        raise ConfigError(f"--grid is rising numbers above 0 with commas between, got {text!r}")
+    return rates

@@ -11,6 +11,7 @@ from sgc.cli.errors import clean_errors
 from sgc.finetune import FinetuneConfig, resolve_method, run
 from sgc.finetune.compare import runs_like, show
 from sgc.finetune.defaults import short_label
+from sgc.finetune.methods import METHODS
 from sgc.specs import Spec
 
 EXAMPLE = (
@@ -26,7 +27,8 @@ def finetune(
         str,
         typer.Option(
             metavar="SPEC",
-            help="NAME or NAME:OPTION=VALUE,… with frozen, adamw or a compressor of 'sgc list'.",
+            help=f"NAME or NAME:OPTION=VALUE,… with {', '.join(METHODS)} or a compressor of "
+            "'sgc list'. Options of its parts have a dot: galore:inner=mesgc,inner.sparsity=48.",
             rich_help_panel=PARTS,
         ),
     ] = "mesgc:residual=0.1",
@@ -49,7 +51,7 @@ def finetune(
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Peak learning rate of the targets.",
+            help="Peak learning rate of what the method trains.",
             show_default="the method's own",
             rich_help_panel=options.TRAINING,
         ),
@@ -67,6 +69,8 @@ def finetune(
     group_by_length: options.GroupByLength = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
+    dtype: options.DType = "float32",
+    precision: options.Precision = "full",
     out: options.Out = options.OUT,
     beside: options.Beside = None,
     save_model: Annotated[
@@ -76,8 +80,9 @@ def finetune(
 ) -> None:
     """Fine-tune a pre-trained transformer on labelled texts with one method.
 
-    The targets (query and value matrices by default) train with the compressor, the head with
-    plain AdamW, and nothing else does. Ends with a table and a plot of all runs on the same task
+    The targets (query and value matrices by default) train with the compressor, or what the method
+    puts in their place does (adapters, biases, nothing); the head trains with plain AdamW, and
+    nothing else does. Ends with a table and a plot of all runs on the same task
     in --out. An interrupted run goes on when the same command is given again; a finished one is
     not repeated.
     """
@@ -107,6 +112,8 @@ def finetune(
             group_by_length=group_by_length,
             seed=seed,
             device=device,
+            dtype=dtype,  # type: ignore[arg-type] # checked by the config
+            precision=precision,  # type: ignore[arg-type] # checked by the config
         )
         result = run(config, folder=out, console=console, save_to=save_model)
         label = short_label(method.spec, lr=method.lr)

@@ -12,30 +12,40 @@ Model = Annotated[
     str,
     typer.Option(
         envvar="SGC_MODEL",
-        help="'minilm' (embedded), or a Hugging Face model directory.",
+        help="'minilm', 'smollm2' (embedded), or a Hugging Face model directory.",
         rich_help_panel=DATA,
     ),
 ]
 Data = Annotated[
     str,
     typer.Option(
-        help="'rotten-tomatoes' (embedded), or a .csv, .tsv, .jsonl, .json file (or .gz, .bz2).",
+        help="'rotten-tomatoes', 'boolq' (embedded), or a .csv, .tsv, .jsonl, .json file "
+        "(or .gz, .bz2).",
         rich_help_panel=DATA,
     ),
 ]
 TextColumn = Annotated[
     str | None,
-    typer.Option(help="Column of the texts.", show_default="text", rich_help_panel=DATA),
+    typer.Option(
+        help="Column of the texts, or two for text pairs, as in question,passage: the second one "
+        "is cut to --max-length.",
+        show_default="the data set's own, or text",
+        rich_help_panel=DATA,
+    ),
 ]
 LabelColumn = Annotated[
     str | None,
-    typer.Option(help="Column of the classes.", show_default="label", rich_help_panel=DATA),
+    typer.Option(
+        help="Column of the classes.",
+        show_default="the data set's own, or label",
+        rich_help_panel=DATA,
+    ),
 ]
 GroupColumn = Annotated[
     str | None,
     typer.Option(
         help="Rows with the same value here stay on one side of the training/test split.",
-        show_default="split by text",
+        show_default="the data set's own, or split by text, of a pair by the second one",
         rich_help_panel=DATA,
     ),
 ]
@@ -56,6 +66,16 @@ Pooling = Annotated[
 ]
 Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps.", rich_help_panel=TRAINING)]
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples a step.", rich_help_panel=TRAINING)]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="'full', or 'autocast': matrix products in bfloat16, weights as they are.",
+        rich_help_panel=TRAINING,
+    ),
+]
+DType = Annotated[
+    str, typer.Option(help="Of the weights: float32 or bfloat16.", rich_help_panel=TRAINING)
+]
 MaxLength = Annotated[
     int, typer.Option(min=4, help="Tokens a text is cut to.", rich_help_panel=TRAINING)
 ]

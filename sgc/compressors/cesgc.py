@@ -38,3 +38,10 @@ class CESGC(Subspace):
             alpha=alpha,
             residual=inner.residual,
         )
+        self._chunks_a_rank = max(1, inner.chunks // self.rank)
+        self._chunk_sparsity = inner.chunk_sparsity
+
+    def size(self, size: int) -> dict[str, Any]:
+        """A higher rank, with as many chunks to each as now."""
+        chunks = size * self._chunks_a_rank
+        return {"rank": size, "chunks": chunks, "sparsity": chunks * self._chunk_sparsity}

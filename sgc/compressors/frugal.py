@@ -8,9 +8,10 @@ from sgc.sources.base import Source
 class Frugal(Subspace):
     """FRUGAL (Zmushko et al. 2024): no part of the gradient is left out, one part has no state.
 
-    The subspace is random and orthonormal by default; the paper's columns and blocks are subsets of
-    coordinates, its GaLore variant is ``source=svd``. Moments are kept over a refresh, where the
-    authors start them again.
+    The subspace is random and orthonormal by default, their code's ``proj_type="random"``; the
+    paper's columns and blocks are subsets of coordinates, its GaLore variant is ``source=svd``.
+    Moments are kept over a refresh, as with their ``reset_statistics=False``; by default they start
+    them again.
 
     Args:
         rank, refresh_every, source: see :class:`~sgc.compressors.subspace.Subspace`.

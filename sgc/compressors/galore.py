@@ -13,7 +13,8 @@ class GaLore(Subspace):
     when the basis changes. Another ``inner`` compressor works in the same subspace instead.
 
     Args:
-        rank, refresh_every, alpha, residual, inner: see there.
+        rank, refresh_every, residual, inner: see there.
+        alpha: α, their code's ``scale`` (0.25 in its examples): of the lifted update.
         svd: how the basis is found, see :class:`sgc.sources.svd.SVD`.
     """
 

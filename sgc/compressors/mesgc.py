@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from projections import Projection
 from recovery import Solver
 from sgc import adam, kernels
 from sgc.chunkers.base import Chunker
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, State, Step
 from sgc.decodes.base import Decode
+from sgc.operators import Operators, elementwise
 from sgc.options import number, part, whole
-from sgc.registry import create, resolve
 from sgc.residuals.base import Residual
 from sgc.rules.base import Rule
 from sgc.sketch import sketch
@@ -88,23 +87,15 @@ class MESGC(Compressor):
             raise ValueError(f"the chunker makes {chunker.chunks} chunks, but chunks={chunks}")
         if residual is not None and isinstance(decode, Decode):
             raise ValueError("give residual to the decode object, not beside it")
-        self.sparsity, self.chunks = sparsity, chunks
-        self.kappa = number("kappa", kappa, least=1)  # k = κ·s measurements
-        self.alpha, self.seed = number("alpha", alpha), seed
-        self.rule = part("rule", rule)
-        if not self.rule.elementwise:
-            raise ValueError(
-                f"rule={type(self.rule).__name__} looks at more than one number at a time, and the "
-                "measurements of a sketch have no rows: use adam or momentum here"
-            )
-        self.projection = projection
-        self._square: bool = getattr(resolve("projection", projection), "square", False)
+        self.sparsity, self.chunks, self.kappa = sparsity, chunks, number("kappa", kappa, least=1)
+        self.alpha, self.projection, self.seed = number("alpha", alpha), projection, seed
+        self.rule = elementwise(part("rule", rule))
         self.recovery: Solver = part("recovery", recovery)
         self.chunker: Chunker = part("chunker", chunker, chunks=chunks, seed=seed)
         ours = {} if residual is None else {"residual": residual}
         self.decode: Decode = part("decode", decode, **ours)
         self.residual = self.decode.residual
-        self._operators: dict[tuple[int, torch.device, torch.dtype], Projection] = {}
+        self._operators = Operators(projection, self.measurements, seed=seed)
 
     @property
     def chunk_sparsity(self) -> int:
@@ -124,39 +115,18 @@ class MESGC(Compressor):
         what = f"chunks={self.chunks} of a parameter of shape {tuple(shape)} hold {length} numbers"
         if self.chunk_sparsity > length:
             return f"{what}, of which sparsity={self.sparsity} would keep {self.chunk_sparsity}"
-        if self._square and self.measurements != length:
-            return (
-                f"{what}, and projection={self.projection!r} exists only for as many measurements: "
-                f"set kappa={length / self.chunk_sparsity:g}, or take another projection"
-            )
-        if self.measurements > length:
-            return (
-                f"{what}, but kappa={self.kappa} and sparsity={self.sparsity} ask for "
-                f"{self.measurements} measurements of each: lower kappa or sparsity, or use plain "
-                f"AdamW here (compressor=None)"
-            )
-        return None
+        reason = self._operators.refuses(
+            length,
+            exactly=f"kappa={length / self.chunk_sparsity:g}",
+            fewer=f"lower kappa={self.kappa:g} or sparsity={self.sparsity}",
+        )
+        return reason and f"{what}, {reason}"
 
     def moment_shape(self, shape: Shape) -> Shape:
         return (self.chunks, self.measurements)
 
-    def operator(self, length: int, device: torch.device, dtype: torch.dtype) -> Projection:
-        """The A of all chunks of this length: made once, shared, never part of a state dict."""
-        key = (length, device, dtype)
-        if key not in self._operators:
-            self._operators[key] = create(
-                "projection",
-                self.projection,
-                self.measurements,
-                length,
-                seed=self.seed,
-                device=device,
-                dtype=dtype,
-            )
-        return self._operators[key]
-
     def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        A = self.operator(self.chunker.length(math.prod(shape)), device, dtype)
+        A = self._operators(self.chunker.length(math.prod(shape)), device, dtype)
         nothing = torch.zeros(1, self.measurements, device=device, dtype=dtype)
         self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
 
@@ -170,10 +140,10 @@ class MESGC(Compressor):
         wants_energy = self.residual_rule.active and self.residual_rule.wants_energy
         top = top_entries(gradients, self.chunker, self.chunk_sparsity, energy=wants_energy)
         length = self.chunker.length(gradients[0].numel())
-        A = self.operator(length, top.values.device, top.values.dtype)
+        A = self._operators(length, top.values.device, top.values.dtype)
         p, q = sketch(A, top.index.flatten(0, 1), top.values.flatten(0, 1))
-        shape = (len(gradients), self.chunks, self.measurements)
-        return Compressed(p.view(shape), q.reshape(shape), gradients, energy=top.energy)
+        p, q = (t.unflatten(0, (len(gradients), self.chunks)) for t in (p, q))
+        return Compressed(p, q, gradients, energy=top.energy)
 
     def decompress(
         self,
@@ -183,13 +153,9 @@ class MESGC(Compressor):
         *,
         step: Step,
     ) -> Update:
-        first = moments.first
-        numel = compressed.gradients[0].numel()
+        n, numel = moments.first.shape[0], compressed.gradients[0].numel()
         length = self.chunker.length(numel)
-        A = self.operator(length, first.device, first.dtype)
-        second = None if moments.second is None else moments.second.flatten(0, 1)
-        support, values = self._directions(A, first.flatten(0, 1), second, step.eps)
-        n = first.shape[0]
+        support, values = self._directions(moments, length, step.eps)
         if self.chunker.layout and kernels.usable([values]):
             from sgc.kernels.top_entries import to_parameter  # noqa: PLC0415 — needs CuPy
 
@@ -206,7 +172,6 @@ class MESGC(Compressor):
             return Sparse(place.view(n, -1), values.view(n, -1))
         values = (values * self.alpha).view(n, -1)
         support = support.view(n, self.chunks, -1)
-
         offset = torch.arange(0, self.chunks * length, length, device=support.device)[:, None]
         place = self.chunker.source(support.clamp(min=0) + offset, length=length)
         unused = (support < 0) | (place >= numel)  # empty slots, and padding that was picked
@@ -214,22 +179,20 @@ class MESGC(Compressor):
         return Sparse(place, values.masked_fill(unused.flatten(1), 0))
 
     def _directions(
-        self, A: Projection, first: Tensor, second: Tensor | None, eps: float
+        self, moments: Moments, length: int, eps: float
     ) -> tuple[Int[Tensor, "chunks s"], Float[Tensor, "chunks s"]]:
-        length = A.shape[1]
+        first = moments.first.flatten(0, 1)
+        second = None if moments.second is None else moments.second.flatten(0, 1)
+        A = self._operators(length, first.device, first.dtype)
         if getattr(A, "orthogonal", False) and self.chunk_sparsity == length:
             everything = torch.arange(length, device=first.device).expand(first.shape[0], -1)
-            m = A.rmatvec(first)
             v = None if second is None else A.rmatvec(second)
-            return everything, adam.direction(m, v, eps=eps, eps_under_root=True)
-        sparsity = self.chunk_sparsity
-        return self.decode(self.recovery, A, first, second, sparsity=sparsity, eps=eps)
+            return everything, adam.direction(A.rmatvec(first), v, eps=eps, eps_under_root=True)
+        return self.decode(self.recovery, A, first, second, sparsity=self.chunk_sparsity, eps=eps)
 
     def shared_tensors(self) -> dict[str, int]:
-        report = {}
-        for (length, device, dtype), A in self._operators.items():
-            where = f"{self.measurements}×{length} {dtype} on {device}".replace("torch.", "")
-            report[f"A {self.projection} {where}"] = getattr(A, "nbytes", 0)
+        report = self._operators.shared_tensors()
+        for where, A in self._operators.made().items():
             report[f"solver's cache for A {where}"] = self.recovery.cached_nbytes(A)
         if self.chunker.nbytes:
             report[f"rotations of {self.chunks} chunks"] = self.chunker.nbytes

@@ -17,3 +17,7 @@ class SGC(MESGC):
         super().__init__(
             sparsity=sparsity, chunks=1, chunker="contiguous", projection=projection, **options
         )
+
+    def size(self, size: int) -> dict[str, Any]:
+        """More entries."""
+        return {"sparsity": size}

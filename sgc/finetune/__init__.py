@@ -1,8 +1,9 @@
 """The main job: fine-tune a pre-trained transformer with a method chosen by name.
 
-The files, in the order in which a run (``job``) meets them: ``config``, ``defaults``, ``task``
-(``readers``, ``data``, ``batches``), ``model`` (``targets``, ``mean_pooling``), ``optimizer``,
-``train`` (``checkpoint``, ``randomness``), ``evaluate``, then ``summary``, ``table`` and ``plot``.
+The files, in the order in which a run (``job``) meets them: ``config``, ``defaults``, ``methods``,
+``task`` (``embedded``, ``readers``, ``data``, ``batches``), ``model`` (``targets``,
+``mean_pooling``), ``optimizer``, all put together by ``prepare``; ``train`` (``forward``,
+``checkpoint``, ``randomness``), ``evaluate``, then ``summary``, ``table`` and ``plot``.
 """
 
 from sgc.finetune.config import FinetuneConfig

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sgc.finetune.data import Examples
 from sgc.finetune.randomness import derived_seed
+from sgc.finetune.readers import DataError
 
 __all__ = ["Batch", "Order", "Tokens", "by_length", "collate", "tokenise"]
 
@@ -17,43 +18,83 @@ _WINDOW = 8  # batches whose rows are sorted by length before they are cut, if a
 
 @dataclass(frozen=True)
 class Batch:
-    """``ids`` and ``mask``: ``(batch, tokens)`` int64; ``labels``: ``(batch,)`` int64."""
+    """``ids``, ``mask`` and of text pairs ``types``: ``(batch, tokens)``; ``labels``: ``(batch,)``.
+
+    All are int64; a token's type is 0 in the first text, 1 in the second.
+    """
 
     ids: Tensor
     mask: Tensor
     labels: Tensor
+    types: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on ``device``."""
-        return Batch(self.ids.to(device), self.mask.to(device), self.labels.to(device))
+        types = None if self.types is None else self.types.to(device)
+        return Batch(self.ids.to(device), self.mask.to(device), self.labels.to(device), types)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of every text, its label, and the id that pads."""
+    """Token ids of every text, its label, the id that pads, and of text pairs the tokens' types."""
 
     ids: tuple[tuple[int, ...], ...]
     labels: tuple[int, ...]
     pad: int
+    types: tuple[tuple[int, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def tokenise(tokenizer: Any, examples: Examples, *, max_length: int) -> Tokens:
-    """Token ids of ``examples``, cut to ``max_length``."""
-    encoded = tokenizer(list(examples.texts), truncation=True, max_length=max_length)
-    return Tokens(tuple(map(tuple, encoded["input_ids"])), examples.labels, tokenizer.pad_token_id)
+    """Token ids of ``examples``, cut to ``max_length``; of a pair, the second text is cut.
+
+    A tokenizer that puts no special token between the texts of a pair gets a line break there.
+
+    Raises:
+        DataError: the first text of a pair leaves no room for the second.
+    """
+    if examples.seconds is None:
+        encoded = tokenizer(list(examples.texts), truncation=True, max_length=max_length)
+        ids = tuple(map(tuple, encoded["input_ids"]))
+        return Tokens(ids, examples.labels, tokenizer.pad_token_id)
+    firsts, seconds = list(examples.texts), list(examples.seconds)
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    alone = tokenizer(firsts, add_special_tokens=False)["input_ids"]
+    longest = max(map(len, alone)) + special
+    if longest >= max_length:
+        raise DataError(
+            f"--max-length {max_length} leaves no room for the second text of a pair: the longest "
+            f"first one takes {longest} tokens"
+        )
+    if special == tokenizer.num_special_tokens_to_add(pair=False):
+        seconds = [f"\n{text}" for text in seconds]
+    encoded = tokenizer(firsts, seconds, truncation="only_second", max_length=max_length)
+    types = encoded.get("token_type_ids")
+    return Tokens(
+        tuple(map(tuple, encoded["input_ids"])),
+        examples.labels,
+        tokenizer.pad_token_id,
+        None if types is None else tuple(map(tuple, types)),
+    )
 
 
 def collate(tokens: Tokens, rows: Sequence[int]) -> Batch:
     """The batch of ``rows``, padded on the right to its longest text."""
     texts = [tokens.ids[row] for row in rows]
-    width = max(map(len, texts))
-    ids = torch.tensor([[*text, *[tokens.pad] * (width - len(text))] for text in texts])
     lengths = torch.tensor([len(text) for text in texts])
+    width = max(map(len, texts))
     mask = (torch.arange(width) < lengths[:, None]).long()
-    return Batch(ids, mask, torch.tensor([tokens.labels[row] for row in rows]))
+    types = None
+    if tokens.types is not None:
+        types = _padded([tokens.types[row] for row in rows], width, 0)
+    labels = torch.tensor([tokens.labels[row] for row in rows])
+    return Batch(_padded(texts, width, tokens.pad), mask, labels, types)
+
+
+def _padded(texts: Sequence[Sequence[int]], width: int, pad: int) -> Tensor:
+    return torch.tensor([[*text, *[pad] * (width - len(text))] for text in texts])
 
 
 class Order:

@@ -10,10 +10,15 @@ __all__ = ["ConfigError", "FinetuneConfig"]
 
 DType = Literal["float32", "bfloat16"]
 Pooling = Literal["auto", "mean", "model"]
+Part = Literal["test", "validation"]
+Precision = Literal["full", "autocast"]
 
 #: Where something lies does not change the numbers; ``inputs`` identifies what lies there.
 _PLACES = ("model", "data")
 _PER_RUN = ("method", "lr", "seed")
+#: Settings that results may be older than: at their defaults they are no part of a run's identity.
+_NEWER = {"evaluate": "test", "precision": "full"}
+_CHOICES = {"dtype": DType, "pooling": Pooling, "precision": Precision, "evaluate": Part}
 
 
 class ConfigError(ValueError):
@@ -27,9 +32,10 @@ class FinetuneConfig:
     Args:
         method: full method spec of the targets (see :func:`sgc.finetune.resolve_method`).
         lr: peak learning rate of the targets.
-        model: ``"minilm"`` (embedded) or a Hugging Face model directory.
-        data: ``"rotten-tomatoes"`` (embedded) or a table file.
-        text_column: column of the texts; None takes the data set's own or ``text``.
+        model: an embedded one (``"minilm"``, ``"smollm2"``) or a Hugging Face model directory.
+        data: embedded (``"rotten-tomatoes"``, ``"boolq"``) or a table file.
+        text_column: column of the texts, or two with a comma between for text pairs, of which the
+            second is cut to length; None takes the data set's own or ``text``.
         label_column: column of the labels; None takes the data set's own or ``label``.
         group_column: rows that share a value here stay on one side of the split.
         targets: which matrices the method trains, see :mod:`sgc.finetune.targets`.
@@ -44,6 +50,9 @@ class FinetuneConfig:
         seed: of the data order, the head's start and dropout; equal for every method.
         device: ``cpu``, ``cuda``, ``cuda:1``, …
         dtype: of weights and activations.
+        precision: ``full``, or ``autocast`` for matrix products in bfloat16 under other weights.
+        evaluate: where accuracy is measured: on the ``test`` part, or, for choosing settings, on a
+            ``validation`` part of the training rows, which are then fewer.
         inputs: digest of the model and data files, filled in when they are found.
 
     Raises:
@@ -69,6 +78,8 @@ class FinetuneConfig:
     seed: int = 0
     device: str = "cpu"
     dtype: DType = "float32"
+    precision: Precision = "full"
+    evaluate: Part = "test"
     inputs: str = ""
 
     def __post_init__(self) -> None:
@@ -82,7 +93,8 @@ class FinetuneConfig:
             raise ConfigError(f"warmup is a share of the steps in [0, 1), got {self.warmup}")
         if not self.weight_decay >= 0:
             raise ConfigError(f"weight_decay must be 0 or more, got {self.weight_decay}")
-        for name, kinds in (("dtype", get_args(DType)), ("pooling", get_args(Pooling))):
+        for name, choices in _CHOICES.items():
+            kinds = get_args(choices)
             if getattr(self, name) not in kinds:
                 raise ConfigError(f"{name} is one of {', '.join(kinds)}; got {getattr(self, name)}")
 
@@ -110,5 +122,9 @@ class FinetuneConfig:
         return self._digest((*_PLACES, *_PER_RUN))
 
     def _digest(self, without: tuple[str, ...]) -> str:
-        kept = {key: value for key, value in self.to_dict().items() if key not in without}
+        kept = {
+            key: value
+            for key, value in self.to_dict().items()
+            if key not in without and (key not in _NEWER or value != _NEWER[key])
+        }
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

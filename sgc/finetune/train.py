@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from sgc.finetune import checkpoint
 from sgc.finetune.batches import Batch, Order, Tokens, collate
 from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.forward import logits
 from sgc.finetune.randomness import seeded
 
 __all__ = ["Diverged", "Interrupted", "Training", "linear_schedule", "train"]
@@ -66,6 +68,8 @@ def train(
     config: FinetuneConfig,
     *,
     path: Path,
+    after_step: Callable[[int], None] = lambda step: None,
+    also: Mapping[str, nn.Parameter] = MappingProxyType({}),
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Training:
     """Train for ``config.steps``, from the checkpoint in ``path`` if there is one.
@@ -75,6 +79,9 @@ def train(
         optimizer: fresh, with its peak learning rates.
         tokens: the training examples.
         path: the checkpoint; it stays after the last step, for the caller to delete.
+        after_step: called after each optimizer step with the number of steps done; what it does
+            may depend on that number, on what is saved and on the optimizer's state alone.
+        also: parameters that ``after_step`` changes, to be saved beside those that train.
         on_step: called with the number of steps done and the latest loss.
 
     Raises:
@@ -82,7 +89,7 @@ def train(
         Diverged: the loss became NaN or infinite.
     """
     device = torch.device(config.device)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad} | dict(also)
     scheduler = LambdaLR(
         optimizer, partial(linear_schedule, steps=config.steps, warmup=config.warmup)
     )
@@ -102,9 +109,10 @@ def train(
         for step in range(len(losses), config.steps):
             batch = collate(tokens, order.rows(step)).to(device)
             with seeded(config.seed, "dropout", step, device=device):
-                loss = batch_loss(model, batch)
+                loss = batch_loss(model, batch, config.precision)
             loss.backward()
             optimizer.step()
+            after_step(step + 1)
             scheduler.step()
             optimizer.zero_grad()
             pending.append(loss.detach())
@@ -129,10 +137,10 @@ def train(
     return Training(losses=losses, seconds_per_step=sorted(durations)[len(durations) // 2])
 
 
-def batch_loss(model: nn.Module, batch: Batch) -> Tensor:
+def batch_loss(model: nn.Module, batch: Batch, precision: str = "full") -> Tensor:
     """Mean cross-entropy of a batch, in float32."""
-    logits = model(input_ids=batch.ids, attention_mask=batch.mask).logits
-    return nn.functional.cross_entropy(logits.float(), batch.labels)
+    found = logits(model, batch, precision=precision)
+    return nn.functional.cross_entropy(found.float(), batch.labels)
 
 
 def _restore(

@@ -12,7 +12,7 @@ from torch import Tensor
 from sgc.blocks import State
 from sgc.registry import create
 from sgc.rules.base import Shape, Step
-from sgc.updates import Dense, Lazy, Update
+from sgc.updates import Update
 
 if TYPE_CHECKING:
     from sgc.compressors.base import Compressed
@@ -53,18 +53,6 @@ class Residual(abc.ABC):
             The update; and in float64 what it is to be completed with, so many times the uncovered
             part of each gradient (None for nothing).
         """
-
-
-def completed(update: Update, factor: Float[Tensor, " n"], gradients: Sequence[Tensor]) -> Dense:
-    """``N + factor·(what N leaves uncovered of G)``, in full."""
-
-    def make(i: int) -> Tensor:
-        one = update.only(i)
-        rest = one.uncovered(gradients[i : i + 1])[0]
-        N = one.to_dense(tuple(gradients[i].shape))[0]
-        return N + factor[i].to(rest.dtype) * rest
-
-    return Dense(Lazy(len(gradients), make))
 
 
 def scale_of(value: Any, *, name: str = "residual (ρ)") -> float:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sgc.blocks import State
+from sgc.rounding import Rounding
 
 Shape = tuple[int, ...]
 
@@ -72,6 +73,12 @@ class Rule(abc.ABC):
         """Take p (and q; None stands for p²) into the states, and say what they are now."""
 
     def finish(  # noqa: B027 — most rules end with the step
-        self, weights: Sequence[Tensor], *, lr: float | Tensor
+        self, weights: Sequence[Tensor], *, lr: float | Tensor, rounding: Rounding
     ) -> None:
-        """What follows the step in the weights themselves (a proximal map); in place."""
+        """What follows the step in the weights themselves (a proximal map); in place.
+
+        Args:
+            weights: of n alike parameters.
+            lr: η; a tensor on the weights' device is read there.
+            rounding: of half-precision weights.
+        """

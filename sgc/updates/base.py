@@ -46,10 +46,16 @@ class Update(abc.ABC):
         covered = self.covered_part(gradients)
         return together(gradients).to(covered.dtype) - covered
 
-    def gain(self, gradients: Sequence[Float[Tensor, "*shape"]]) -> Float[Tensor, "n *ones"]:
+    def gain(
+        self, gradients: Sequence[Float[Tensor, "*shape"]], *, channels: bool = True
+    ) -> Float[Tensor, "n *ones"]:
         """``‖N‖/‖covered part of G‖``: of the whole parameter, or of each channel it knows.
 
         It broadcasts to the parameters' shape; 0 where nothing of G is covered.
+
+        Args:
+            gradients: in the parameters' shape.
+            channels: False: of the whole parameter in any case.
         """
         shape = tuple(gradients[0].shape)
         dims = tuple(range(1, 1 + len(shape)))

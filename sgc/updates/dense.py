@@ -40,7 +40,12 @@ class Dense(Update):
 
     def scaled(self, factor: Float[Tensor, " n"]) -> "Dense":
         values = self.values
-        return Dense(Lazy(len(values), lambda i: values[i] * factor[i].to(values[i].dtype)))
+
+        def make(i: int) -> Tensor:
+            one: Tensor = values[i]
+            return one * factor[i].to(one.dtype)
+
+        return Dense(Lazy(len(values), make))
 
     def apply_to(
         self,

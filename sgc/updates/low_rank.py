@@ -54,11 +54,16 @@ class LowRank(Update):
         left = self.left * factor.to(self.left.dtype)[:, None, None]
         return dataclasses.replace(self, left=left)
 
-    def gain(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *ones"]:
+    def gain(
+        self, gradients: Sequence[Tensor], *, channels: bool = True
+    ) -> Float[Tensor, "n *ones"]:
         """``‖N_j‖/‖R_j‖`` of each channel j: a row of ``left`` and of ``covered``."""
         assert self.covered is not None
-        N = torch.linalg.vector_norm(self.left, dim=2)
-        R = torch.linalg.vector_norm(self.covered.to(N.dtype), dim=2)
+        dims = 2 if channels else (1, 2)
+        N = torch.linalg.vector_norm(self.left, dim=dims)
+        R = torch.linalg.vector_norm(self.covered.to(N.dtype), dim=dims)
+        if not channels:
+            return ratio(N, R).reshape(-1, *(1 for _ in gradients[0].shape))
         trailing = (1,) * (gradients[0].ndim - 2)
         if self.transposed:  # the parameter's columns
             return ratio(N, R).reshape(-1, 1, *gradients[0].shape[1:])

@@ -37,7 +37,9 @@ class Nothing(Update):
     def uncovered(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *shape"]:
         return together(gradients)
 
-    def gain(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *ones"]:
+    def gain(
+        self, gradients: Sequence[Tensor], *, channels: bool = True
+    ) -> Float[Tensor, "n *ones"]:
         """1: the gradient as it is."""
         return self.like.new_ones(self.n, *(1 for _ in gradients[0].shape))
 

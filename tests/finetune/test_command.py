@@ -170,6 +170,13 @@ def test_llama_directories_work(sgc, tmp_path: Path, tiny_model: Path) -> None:
     (result,) = results(tmp_path)
     assert result.metrics["target_matrices"] == 2
     assert result.metrics["states_full"] == 2 * (32 * 32 + 16 * 32)  # v_proj has one head of two
+    pairs = ("--text-column", "text,film", "--model", folder)
+    assert sgc("finetune", "--compressor", "lora", *pairs).exit_code == 0
+    lora = results(tmp_path)[-1].metrics
+    assert lora["extra_weight_bytes"] == 4 * ((32 + 32) + (32 + 16))
+    none = sgc("finetune", "--compressor", "bitfit", "--model", folder)
+    assert none.exit_code == 2
+    assert "this model has none" in none.output
 
 
 def test_a_saved_mean_pooling_model_goes_on(sgc, tmp_path: Path) -> None:
@@ -195,6 +202,8 @@ def test_a_saved_mean_pooling_model_goes_on(sgc, tmp_path: Path) -> None:
         (("--compressor", "adamw", "--text-column", "body"), "no column 'body'"),
         (("--compressor", "adamw", "--targets", "nothing"), "bert.encoder.layer.N"),
         (("--compressor", "adamw", "--pooling", "max"), "pooling is one of"),
+        (("--compressor", "adamw", "--precision", "half"), "precision is one of full, autocast"),
+        (("--compressor", "lora:rank=64"), "rank=64 is more than the shorter side of 32×32"),
         (("--compressor", "adamw", "--model", "/no/where"), "not a Hugging Face model directory"),
         (("--compressor", "adamw", "--data", "none.csv"), "no data file"),
         (("--compressor", "adamw", "--device", "warp"), "device 'warp' cannot be used"),

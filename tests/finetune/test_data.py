@@ -93,6 +93,38 @@ def test_the_split_knows_no_order_and_no_repetition(rows: list) -> None:
     assert once.label_names == ("fresh", "rotten")
 
 
+@pytest.mark.parametrize("group", [None, "film"])
+def test_a_validation_part_shares_nothing_and_moves_no_test_row(rows: list, group) -> None:
+    rows = [*rows, *({**row, "film": "a film of its own"} for row in rows[::5])]
+    rows = [{**row, "id": f"{i}"} for i, row in enumerate(rows)]
+    options = {"text_column": "text", "label_column": "label", "group_column": group}
+    two, three = make_data(rows, **options), make_data(rows, **options, validation=True)
+    assert two.validation is None
+    assert three.validation is not None
+    assert three.test == two.test
+    parts = (three.train, three.validation, three.test)
+    assert all(len(part) > 5 for part in parts)
+    assert 0.05 < len(three.validation) / len(two.train) < 0.4
+    texts = [set(part.texts) for part in parts]
+    assert not texts[0] & texts[1]
+    assert not (texts[0] | texts[1]) & texts[2]
+    if group is None:
+        assert len(three.train) + len(three.validation) == len(two.train)
+        return
+    named = make_data([{**r, "text": f"{r['film']} {r['id']}"} for r in rows], **options)
+    split = make_data(
+        [{**r, "text": f"{r['film']} {r['id']}"} for r in rows], **options, validation=True
+    )
+    assert split.validation is not None
+    films = [
+        {text.rpartition(" ")[0] for text in part.texts}
+        for part in (split.train, split.validation, split.test)
+    ]
+    assert not films[0] & films[1]
+    assert not (films[0] | films[1]) & films[2]
+    assert sorted(split.train.texts + split.validation.texts) == sorted(named.train.texts)
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sgc.finetune import FinetuneConfig
 from sgc.results import Result, ResultStore, ResultStoreError
 
 
@@ -22,6 +23,20 @@ def test_what_is_appended_is_loaded(tmp_path: Path) -> None:
     assert store.find("b") == store.load()[1]
     assert store.find("c") is None
     assert store.load()[0].environment["packages"]["torch"]
+
+
+@pytest.mark.parametrize("name", ["compare", "equal-bytes"])
+def test_settings_that_came_later_leave_old_runs_their_ids(name: str) -> None:
+    path = Path(__file__).parents[2] / "results" / f"{name}-nvidia-h200.jsonl"
+    old = ResultStore(path).load()
+    assert old
+    for result in old:
+        config = FinetuneConfig.from_dict(result.config)
+        assert config.run_id == result.run_id
+        for change in ({"evaluate": "validation"}, {"precision": "autocast"}):
+            assert config.replace(**change).run_id != result.run_id
+            assert config.replace(**change).task_id != config.task_id
+        assert config.replace(text_column="other").run_id != result.run_id
 
 
 def test_a_half_written_line_is_named_and_does_not_spoil_the_next(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from sgc.finetune import FinetuneConfig, checkpoint, resolve_method, run
+from sgc.finetune import FinetuneConfig, checkpoint, job, resolve_method, run
 from sgc.finetune import train as training
 from sgc.finetune.batches import Order, Tokens
 from sgc.finetune.checkpoint import CheckpointError
 from sgc.finetune.job import RunBusyError
-from sgc.finetune.task import locate
+from sgc.finetune.task import load_task, locate
 from sgc.finetune.train import Interrupted, linear_schedule
 
 QUIET = Console(quiet=True)
@@ -52,7 +52,13 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signa
     monkeypatch.setattr(training, "batch_loss", loss)
 
 
-@pytest.mark.parametrize("spec", ["adamw", "mesgc:residual=0.1", CESGC, "galore", "frozen"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("adamw", "mesgc:residual=0.1", CESGC, "galore", "frozen", "bitfit"),
+        *("lora:dropout=0.1", "relora:merge_every=2", "relora:merge_every=5"),
+    ],
+)
 def test_an_interrupted_run_ends_as_an_undisturbed_one(
     spec: str, config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +120,38 @@ def test_nobody_elses_random_numbers_change(config, tmp_path: Path) -> None:
 def test_bfloat16_trains(config, tmp_path: Path) -> None:
     result = run(config("mesgc", dtype="bfloat16"), folder=tmp_path, console=QUIET)
     assert result.metrics["status"] == "finished"
+
+
+def test_autocast_is_another_run_with_other_numbers(config, tmp_path: Path) -> None:
+    full = run(config("adamw"), folder=tmp_path, console=QUIET)
+    low = run(config("adamw", precision="autocast"), folder=tmp_path, console=QUIET)
+    assert low.run_id != full.run_id
+    assert low.metrics["train_loss"] != full.metrics["train_loss"]
+    assert low.metrics["train_loss"] == pytest.approx(full.metrics["train_loss"], rel=0.02)
+    assert low.metrics["state_bytes"] == full.metrics["state_bytes"]  # weights are float32
+
+
+def test_a_validation_run_leaves_the_test_part_alone(
+    config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config("adamw", evaluate="validation", group_column="film")
+    test = load_task(locate(config("adamw", group_column="film"))).test
+    seen = []
+
+    def accuracy(model, tokens, **_):
+        seen.append(tokens)
+        return 0.25
+
+    monkeypatch.setattr(job, "accuracy", accuracy)
+    found = run(asked, folder=tmp_path, console=QUIET).metrics
+    assert (found["validation_accuracy"], found["test_accuracy"]) == (0.25, None)
+    (held,) = seen
+    assert found["validation_examples"] == len(held) > 0
+    assert found["test_examples"] == len(test)
+    assert not set(held.ids) & set(test.ids)
+    again = run(asked, folder=tmp_path, console=QUIET)
+    assert again.metrics == found
+    assert len(seen) == 1
 
 
 def test_a_divergence_is_recorded_as_one(config, tmp_path: Path) -> None:

@@ -1,0 +1,243 @@
+"""Budget first: how large a method may be to fill so many bytes, before anything is trained."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from sgc import adam
+from sgc.compressors.base import Compressor
+from sgc.registry import create
+from sgc.specs import Spec, Value
+
+__all__ = ["BudgetError", "Plan", "Prediction", "largest_size", "plan", "predict"]
+
+_STEP_BYTES = 4  # the step counter of a parameter, a float32
+
+
+class BudgetError(ValueError):
+    """No size of the method fits; says what its smallest takes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Bytes that an optimizer will hold between two steps.
+
+    Attributes:
+        state_bytes: of all parameters: moments, subspaces, step counters.
+        shared_bytes: of what parameters share: A and what the solver keeps for it.
+    """
+
+    state_bytes: int
+    shared_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """State and shared bytes together."""
+        return self.state_bytes + self.shared_bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A method of the size that a budget allows.
+
+    Attributes:
+        spec: the method with its options, as command lines take it.
+        budget_bytes: what it may take.
+        predicted: what it will take; :func:`sgc.state_report` counts the same after a step.
+    """
+
+    spec: Spec
+    budget_bytes: int
+    predicted: Prediction
+
+    @property
+    def options(self) -> Mapping[str, Value]:
+        """Of the method, those that set its size included."""
+        return MappingProxyType(dict(self.spec.options))
+
+    @property
+    def bytes(self) -> int:
+        """What it will take."""
+        return self.predicted.bytes
+
+    def compressor(self) -> Compressor:
+        """A new compressor of this size."""
+        made: Compressor = create("compressor", self.spec.name, **self.spec.options)
+        return made
+
+    def __str__(self) -> str:
+        return (
+            f"{self.spec.format()}: {self.bytes:,} of {self.budget_bytes:,} bytes "
+            f"({self.predicted.state_bytes:,} of state, {self.predicted.shared_bytes:,} shared)"
+        )
+
+
+def plan(
+    model: nn.Module | Iterable[Tensor], *, budget_bytes: int, method: str | Spec = "mesgc"
+) -> Plan:
+    """The largest size of a method whose optimizer holds no more than so many bytes.
+
+    The size is what the method says (:meth:`sgc.compressors.base.Compressor.size`): the rank of a
+    subspace, the chunks and entries of a sketch, the entries of an explicit support. Every other
+    option is left as it is given.
+
+    Args:
+        model: its parameters that require a gradient; or parameters.
+        budget_bytes: for all of them together, what they share included.
+        method: a registered compressor, or a spec with options (``"mesgc:projection=srht"``).
+
+    Raises:
+        BudgetError: even the smallest size takes more, or the method has no size and takes more.
+        ValueError: a parameter that the method cannot take at any size.
+
+    Example:
+        >>> layer = torch.nn.Linear(256, 256, bias=False)
+        >>> print(plan(layer, budget_bytes=10_000, method="galore"))
+        galore:rank=3: 9,224 of 10,000 bytes (9,224 of state, 0 shared)
+    """
+    parameters = trainable(model)
+    spec = Spec.parse(method) if isinstance(method, str) else method
+    base: Compressor = create("compressor", spec.name, **spec.options)
+    if base.size(1) is None:
+        return _fitting(spec, parameters, budget_bytes)
+
+    def of_size(size: int) -> Spec:
+        larger = base.size(size)
+        assert larger is not None
+        return spec.updated(**larger)
+
+    def compressor(size: int) -> Compressor:
+        made: Compressor = create("compressor", spec.name, **of_size(size).options)
+        return made
+
+    def state(size: int) -> int:
+        return predict(compressor(size), parameters, shared=False).bytes
+
+    def whole(size: int) -> int:
+        return predict(compressor(size), parameters).bytes
+
+    size = largest_size(state, whole, budget_bytes)
+    if size is None:
+        raise BudgetError(_smallest(base, spec, parameters, budget_bytes))
+    return Plan(of_size(size), budget_bytes, predict(compressor(size), parameters))
+
+
+def largest_size(
+    state: Callable[[int], int], whole: Callable[[int], int], budget: int
+) -> int | None:
+    """The largest size whose bytes do not exceed a budget; None if no size does.
+
+    Args:
+        state: bytes of a size, less what is shared: it rises with the size, and is cheap to know.
+        whole: all bytes of a size. It may also fall where A shrinks as chunks grow shorter, so the
+            answer is looked for from above.
+        budget: bytes.
+
+    Both raise ``ValueError`` for a size that does not exist.
+    """
+
+    def fits(count: Callable[[int], int], size: int) -> bool:
+        try:
+            return count(size) <= budget
+        except ValueError:
+            return False
+
+    sizes = [1]
+    while fits(state, sizes[-1]) or sizes[-1] == 1:
+        sizes.append(sizes[-1] + max(1, sizes[-1] // 16))
+    while sizes and not (fits(state, sizes[-1]) and fits(whole, sizes[-1])):
+        above = sizes.pop()
+    if not sizes:
+        return None
+    size = sizes[-1]
+    while above - size > 1:
+        middle = (size + above) // 2
+        if fits(state, middle) and fits(whole, middle):
+            size = middle
+        else:
+            above = middle
+    return size
+
+
+def predict(
+    compressor: Compressor, model: nn.Module | Iterable[Tensor], *, shared: bool = True
+) -> Prediction:
+    """What :class:`sgc.CompressedAdamW` will hold for these parameters once all had a gradient.
+
+    Nothing of the parameters' size is allocated; what they share is made, to be counted.
+
+    Args:
+        compressor: a new one.
+        model: its parameters that require a gradient; or parameters.
+        shared: without it the shared bytes are not looked at, and 0.
+
+    Raises:
+        ValueError: a matrix that the compressor cannot take.
+    """
+    parameters = trainable(model)
+    state = sum(_state_bytes(compressor, p) for p in parameters)
+    for p in parameters:
+        if shared and not _plain(compressor, p):
+            compressor.prepare(tuple(p.shape), p.device, adam.moment_dtype(p.dtype))
+    return Prediction(state, sum(compressor.shared_tensors().values()) if shared else 0)
+
+
+def trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
+    """Its parameters that require a gradient, or the given ones."""
+    if isinstance(model, nn.Module):
+        return [p for p in model.parameters() if p.requires_grad]
+    return list(model)
+
+
+def _state_bytes(compressor: Compressor, p: Tensor) -> int:
+    if _plain(compressor, p):
+        return 2 * p.numel() * p.element_size() + _STEP_BYTES
+    shape, meta, dtype = tuple(p.shape), torch.device("meta"), adam.moment_dtype(p.dtype)
+    state = {
+        **compressor.rule.init_state((1, *compressor.moment_shape(shape)), meta, dtype),
+        **compressor.init_state(shape, meta, dtype),
+        **compressor.residual_rule.init_state(shape, meta, dtype),
+    }
+    return sum(tensor.nbytes for tensor in state.values()) + _STEP_BYTES
+
+
+def _plain(compressor: Compressor, p: Tensor) -> bool:
+    """Whether plain AdamW takes the parameter; an error for a matrix that nobody takes."""
+    if compressor.native:
+        return True
+    refusal = compressor.refuses(tuple(p.shape))
+    if refusal and p.ndim >= 2:
+        raise ValueError(f"{type(compressor).__name__} cannot take a parameter: {refusal}")
+    return bool(refusal)
+
+
+def _fitting(spec: Spec, parameters: list[Tensor], budget: int) -> Plan:
+    predicted = predict(create("compressor", spec.name, **spec.options), parameters)
+    if predicted.bytes > budget:
+        raise BudgetError(
+            f"{spec.format()} takes {predicted.bytes:,} bytes and has no size to choose; the "
+            f"budget is {budget:,}"
+        )
+    return Plan(spec, budget, predicted)
+
+
+def _smallest(base: Compressor, spec: Spec, parameters: list[Tensor], budget: int) -> str:
+    takes = []
+    for size in (1, 2, 4, 8, 16, 32, 64, 128):
+        try:
+            sized = spec.updated(**(base.size(size) or {}))
+            predicted = predict(create("compressor", sized.name, **sized.options), parameters)
+        except ValueError as error:
+            reason = str(error)
+            continue
+        takes.append((predicted.bytes, predicted.shared_bytes, sized.format()))
+    if not takes:
+        return f"{spec.format()} fits no size to these parameters: {reason}"
+    total, shared, text = min(takes)
+    hint = ""
+    if shared > total // 2:
+        hint = f"; {shared:,} of them are shared (A): projection=srht,recovery=omp keeps little"
+    return f"the smallest {text} takes {total:,} bytes{hint}; the budget is {budget:,}"

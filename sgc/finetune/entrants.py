@@ -1,0 +1,78 @@
+"""How large each way of training may be under a budget."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from torch import nn
+
+from sgc.budget import BudgetError, largest_size
+from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.defaults import Method, resolve_method
+from sgc.finetune.methods.base import Cost
+from sgc.finetune.model import load_model
+from sgc.finetune.targets import Parameters, target_parameters
+from sgc.finetune.task import load_task
+from sgc.specs import Spec, SpecError
+
+__all__ = ["largest"]
+
+
+def largest(spec: str, config: FinetuneConfig, budget: int) -> Method:
+    """A method at the largest size that holds at most ``budget`` bytes beside the model.
+
+    Args:
+        spec: the method; one without a size is taken as it is.
+        config: of the task, located; of it only model, data and targets count.
+        budget: bytes for the targets: state, what parameters share, and weights that are added.
+
+    Raises:
+        BudgetError: no size fits.
+        SpecError, sgc.UnknownPluginError: see :func:`sgc.finetune.resolve_method`.
+    """
+    given = Spec.parse(spec)
+    plain = resolve_method(given)
+
+    def cost(method: Method, *, shared: bool = True) -> Cost:
+        return method.recipe().cost(*_model(config), shared=shared)
+
+    if plain.recipe().size(1) is None:
+        held = cost(plain).bytes
+        if held > budget:
+            raise BudgetError(f"it takes {held:,} bytes and has no size to choose")
+        return plain
+
+    def of_size(size: int) -> Method:
+        return resolve_method(given.updated(**(plain.recipe().size(size) or {})))
+
+    def state(size: int) -> int:
+        return cost(of_size(size), shared=False).bytes
+
+    size = largest_size(state, lambda size: cost(of_size(size)).bytes, budget)
+    if size is None:
+        least = _least(lambda size: cost(of_size(size)).bytes)
+        raise BudgetError(f"its smallest size takes {least}")
+    return of_size(size)
+
+
+@lru_cache(maxsize=1)
+def _model_of(config: FinetuneConfig) -> tuple[nn.Module, Parameters]:
+    task = load_task(config)
+    pad = task.tokenizer.pad_token_id
+    model = load_model(config, label_names=task.label_names, pad_token_id=pad)
+    return model, target_parameters(model, config.targets)
+
+
+def _model(config: FinetuneConfig) -> tuple[nn.Module, Parameters]:
+    """The model whose shapes are planned for; it is never trained."""
+    return _model_of(config.replace(method="", lr=1.0, seed=0))
+
+
+def _least(whole: Callable[[int], int]) -> str:
+    found = []
+    reason = "nothing"
+    for size in (1, 2, 4, 8, 16, 32, 64, 128):
+        try:
+            found.append(whole(size))
+        except (ValueError, SpecError) as error:
+            reason = str(error)
+    return f"{min(found):,} bytes" if found else f"more than there is: {reason}"

@@ -1,0 +1,144 @@
+"""What a race found, in one file that tables and pictures are made from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from sgc.files import replacing
+from sgc.results import environment
+
+__all__ = ["Entry", "RaceReport", "budget_table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A method of one size at its chosen rate.
+
+    Attributes:
+        label: what it is called in tables and pictures.
+        spec: what it is.
+        budgets: those that this size was chosen for; none for a reference beyond all of them.
+        lr: the chosen learning rate.
+        tried: rate → accuracy on the validation part; None where a run diverged.
+        accuracies: on the test part, one a seed; None where a run diverged.
+        test_examples: in the test part.
+        states: numbers of optimizer state for the targets.
+        states_full: those of AdamW.
+        state_bytes, shared_bytes, extra_weight_bytes: what is held beside the model: state, what
+            parameters share, and weights that the method adds (LoRA's adapters).
+        ms_per_step: median time of a step, with nothing else on the device.
+    """
+
+    label: str
+    spec: str
+    budgets: tuple[int, ...]
+    lr: float
+    tried: Mapping[float, float | None]
+    accuracies: tuple[float | None, ...]
+    test_examples: int
+    states: int
+    states_full: int
+    state_bytes: int
+    shared_bytes: int
+    extra_weight_bytes: int
+    ms_per_step: float | None
+
+    @property
+    def bytes(self) -> int:
+        """All that is held beside the model."""
+        return self.state_bytes + self.shared_bytes + self.extra_weight_bytes
+
+    @property
+    def diverged(self) -> int:
+        """Seeds without an accuracy."""
+        return sum(a is None for a in self.accuracies)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean over the seeds; None if one diverged."""
+        found = [a for a in self.accuracies if a is not None]
+        return fmean(found) if found and not self.diverged else None
+
+    @property
+    def error(self) -> float:
+        """Standard error over the seeds; of one seed, of the test part's size."""
+        found = [a for a in self.accuracies if a is not None]
+        if len(found) > 1:
+            return float(stdev(found) / len(found) ** 0.5)
+        return float((found[0] * (1 - found[0]) / self.test_examples) ** 0.5) if found else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaceReport:
+    """A race: the task, who entered, what came out, who could not and why."""
+
+    config: Mapping[str, Any]
+    budgets: tuple[int, ...]
+    grid: tuple[float, ...]
+    seeds: int
+    tuning_seeds: int
+    entries: tuple[Entry, ...]
+    refused: Mapping[str, Mapping[int, str]]
+    environment: Mapping[str, Any] = field(default_factory=environment)
+
+    def at(self, budget: int) -> list[Entry]:
+        """Who ran in one budget, and the references, the best first."""
+        inside = [e for e in self.entries if budget in e.budgets or not e.budgets]
+        return sorted(inside, key=lambda e: (e.accuracy is None, -(e.accuracy or 0)))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, all or nothing."""
+        with replacing(path) as file:
+            file.write(json.dumps(asdict(self), indent=1, ensure_ascii=False).encode() + b"\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "RaceReport":
+        """Read what :meth:`save` wrote."""
+        values = json.loads(path.read_text("utf-8"))
+        entries = tuple(
+            Entry(
+                **{
+                    **e,
+                    "tried": {float(rate): score for rate, score in e["tried"].items()},
+                    "budgets": tuple(e["budgets"]),
+                    "accuracies": tuple(e["accuracies"]),
+                }
+            )
+            for e in values["entries"]
+        )
+        refused = {
+            label: {int(budget): why for budget, why in reasons.items()}
+            for label, reasons in values["refused"].items()
+        }
+        lists = {name: tuple(values[name]) for name in ("budgets", "grid")}
+        return cls(**{**values, **lists, "entries": entries, "refused": refused})
+
+
+def budget_table(report: RaceReport, budget: int) -> Table:
+    """The entries of one budget, the best first."""
+    table = Table(
+        title=f"at most {budget:,} bytes beside the model",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        caption=f"± standard error over {report.seeds} seeds, at the rate that was best on a "
+        "validation part. Bytes: states, what parameters share, and added weights. ms: of a step.",
+        caption_justify="left",
+    )
+    table.add_column("method", overflow="fold")
+    for name in ("lr", "test accuracy", "states", "bytes", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for e in report.at(budget):
+        score = f"diverged {e.diverged}/{len(e.accuracies)}"
+        if e.accuracy is not None:
+            score = f"{e.accuracy:.3f} ± {e.error:.3f}"
+        speed = "–" if e.ms_per_step is None else f"{e.ms_per_step:.1f}"
+        label = e.label if budget in e.budgets else f"{e.label} (beyond the budget)"
+        table.add_row(label, f"{e.lr:g}", score, f"{e.states:,}", f"{e.bytes:,}", speed)
+    return table

@@ -1,0 +1,142 @@
+"""Many runs: one after the other, or several at once in processes of their own."""
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.job import run, store_in
+from sgc.results import Result
+
+__all__ = ["Runner"]
+
+
+class Runner:
+    """Carries out runs and keeps their results in a folder; what is there is not run again.
+
+    Args:
+        folder: holds ``results.jsonl`` and the checkpoints.
+        jobs: runs at a time. Beyond one, every run has a process (and on a machine with several
+            GPUs the processes take them in turn), and shares its device: its time per step is then
+            not that of a run alone.
+        console: for the progress bar and messages.
+    """
+
+    def __init__(self, folder: Path, *, jobs: int = 1, console: Console) -> None:
+        self.folder, self.jobs, self.console = folder, jobs, console
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Runner":
+        store_in(self.folder).prepare()
+        if self.jobs > 1:
+            context = multiprocessing.get_context("spawn")
+            places: Any = context.Queue()
+            for worker in range(self.jobs):
+                places.put(worker)
+            self._pool = ProcessPoolExecutor(
+                self.jobs, mp_context=context, initializer=_settle, initargs=(places,)
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, configs: Sequence[FinetuneConfig], *, title: str) -> dict[str, Result]:
+        """Results of all configs, by run id, those from earlier included.
+
+        Raises:
+            as :func:`sgc.finetune.run`; runs that go on at that moment are finished first.
+        """
+        wanted = {config.run_id: config for config in configs}
+        done = {
+            result.run_id: result
+            for result in store_in(self.folder).load()
+            if result.run_id in wanted
+        }
+        rest = [config for run_id, config in wanted.items() if run_id not in done]
+        with self._progress(title, len(wanted), len(done)) as step:
+            for result in self._results(rest):
+                done[result.run_id] = result
+                step(result)
+        return done
+
+    def _results(self, configs: Sequence[FinetuneConfig]) -> Iterator[Result]:
+        if self._pool is None:
+            quiet = Console(quiet=True)
+            for config in configs:
+                yield run(config, folder=self.folder, console=quiet)
+            return
+        futures = [
+            self._pool.submit(_run, config.to_dict(), str(self.folder)) for config in configs
+        ]
+        yield from _completed(futures)
+
+    @contextmanager
+    def _progress(self, title: str, total: int, done: int) -> Iterator[Any]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task(title, total=total, completed=done)
+
+            def step(result: Result) -> None:
+                method = result.config["method"].partition(":")[0]
+                progress.update(task, advance=1, description=f"{title}: {method}")
+
+            yield step
+
+
+def _completed(futures: Iterable[Future[dict[str, Any]]]) -> Iterator[Result]:
+    """As they end; the first error stops those that have not begun."""
+    waiting = list(futures)
+    try:
+        for future in as_completed(waiting):
+            yield Result.from_dict(future.result())
+    except BaseException:
+        for future in waiting:
+            future.cancel()
+        raise
+
+
+def _settle(places: Any) -> None:
+    """In a new worker, before it touches a device: its GPU, and one thread."""
+    worker = places.get()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = [gpu for gpu in visible.split(",") if gpu] or [str(i) for i in range(_gpu_count())]
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
+    import torch  # noqa: PLC0415 — after the choice of the GPU
+
+    torch.set_num_threads(1)
+
+
+def _gpu_count() -> int:
+    """Without starting CUDA, which would fix what this process sees."""
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.device_count() if torch.version.cuda else 0
+
+
+def _run(config: dict[str, Any], folder: str) -> dict[str, Any]:
+    quiet = Console(quiet=True)
+    result = run(FinetuneConfig.from_dict(config), folder=Path(folder), console=quiet)
+    return {name: getattr(result, name) for name in result.__dataclass_fields__}

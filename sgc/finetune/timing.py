@@ -1,0 +1,75 @@
+"""What a step takes when nothing else runs: for races whose runs shared their device."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+from rich.console import Console
+
+from sgc.finetune.batches import Order, collate
+from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.job import store_in
+from sgc.finetune.prepare import prepare
+from sgc.finetune.progress import progress_bar
+from sgc.finetune.randomness import seeded
+from sgc.finetune.train import batch_loss
+from sgc.results import Result
+
+__all__ = ["KIND", "step_times", "time_steps"]
+
+KIND = "finetune-timing"
+_WARM, _TIMED = 5, 20
+
+
+def time_steps(configs: Sequence[FinetuneConfig], *, folder: Path, console: Console) -> None:
+    """Time some steps of each config, alone, into the result store of ``folder``."""
+    store = store_in(folder)
+    known = step_times(store.load())
+    with progress_bar(console, title="timing", steps=len(configs)) as on_step:
+        for number, config in enumerate(configs, start=1):
+            if (config.method, config.lr) not in known:
+                store.append(_timed(config))
+            on_step(number, float("nan"))
+
+
+def step_times(results: Sequence[Result]) -> dict[tuple[str, float], float]:
+    """Milliseconds of a step by (spec, rate), from a store."""
+    return {
+        (r.config["method"], r.config["lr"]): r.metrics["ms_per_step"]
+        for r in results
+        if r.kind == KIND
+    }
+
+
+def _timed(config: FinetuneConfig) -> Result:
+    run = prepare(config)
+    order = Order(run.task.train, batch_size=config.batch_size, seed=config.seed)
+    device = torch.device(config.device)
+    run.model.train()
+    durations = []
+    for step in range(_WARM + _TIMED):
+        batch = collate(run.task.train, order.rows(step)).to(device)
+        _wait(device)
+        began = time.perf_counter()
+        with seeded(config.seed, "dropout", step, device=device):
+            loss = batch_loss(run.model, batch, config.precision)
+        loss.backward()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        _wait(device)
+        durations.append(time.perf_counter() - began)
+    return Result(
+        run_id=hashlib.sha256(f"{KIND} {config.run_id}".encode()).hexdigest()[:12],
+        kind=KIND,
+        config=config.to_dict(),
+        seed=config.seed,
+        metrics={"ms_per_step": 1000 * median(durations[_WARM:]), "steps": _TIMED},
+    )
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,90 @@
+"""The measuring matrices of a compressor, and what may be kept of measurements."""
+
+import torch
+
+from projections import Projection
+from sgc.registry import create, resolve
+from sgc.rules.base import Rule
+
+Key = tuple[int, torch.device, torch.dtype]
+
+
+class Operators:
+    """One A ∈ R^{k×d} for each length d, device and dtype: made once, shared by all parameters.
+
+    It follows from the configuration alone, so it is never part of a state dict.
+
+    Args:
+        projection: its registered name.
+        measurements: k.
+        seed: of A.
+    """
+
+    def __init__(self, projection: str, measurements: int, *, seed: int) -> None:
+        self.projection, self.measurements, self.seed = projection, measurements, seed
+        #: Whether A exists for k = d only.
+        self.square: bool = getattr(resolve("projection", projection), "square", False)
+        self._made: dict[Key, Projection] = {}
+
+    def __call__(self, length: int, device: torch.device, dtype: torch.dtype) -> Projection:
+        """The A of vectors of this length."""
+        key = (length, device, dtype)
+        if key not in self._made:
+            self._made[key] = create(
+                "projection",
+                self.projection,
+                self.measurements,
+                length,
+                seed=self.seed,
+                device=device,
+                dtype=dtype,
+            )
+        return self._made[key]
+
+    def refuses(self, length: int, *, exactly: str, fewer: str) -> str | None:
+        """Why there is no A for vectors of this length, with a remedy; None if there is.
+
+        Args:
+            length: d.
+            exactly: the option and its value that make k = d.
+            fewer: what lowers k.
+        """
+        if self.square and self.measurements != length:
+            return (
+                f"and projection={self.projection!r} exists only for as many measurements: "
+                f"set {exactly}, or take another projection"
+            )
+        if self.measurements > length:
+            return (
+                f"but {self.measurements} measurements of each are asked for: {fewer}, or use "
+                "plain AdamW here (compressor=None)"
+            )
+        return None
+
+    def made(self) -> dict[str, Projection]:
+        """Every A made so far, by its size, dtype and device."""
+        return {
+            f"{self.measurements}×{length} {dtype} on {device}".replace("torch.", ""): A
+            for (length, device, dtype), A in self._made.items()
+        }
+
+    def shared_tensors(self) -> dict[str, int]:
+        """Bytes of every A."""
+        return {
+            f"A {self.projection} {where}": getattr(A, "nbytes", 0)
+            for where, A in self.made().items()
+        }
+
+
+def elementwise(rule: Rule) -> Rule:
+    """The rule, if it may run on measurements.
+
+    Raises:
+        ValueError: it looks at more than one number at a time.
+    """
+    if not rule.elementwise:
+        raise ValueError(
+            f"rule={type(rule).__name__} looks at more than one number at a time, and the "
+            "measurements of a sketch have no rows: use adam or momentum here"
+        )
+    return rule

@@ -1,0 +1,201 @@
+"""Races at equal bytes: sizes, rates, who may enter, and what is written."""
+
+import dataclasses
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import sgc
+from sgc.cli import app
+from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.pareto import frontier
+from sgc.finetune.race import Race, race
+from sgc.finetune.race_report import Entry, RaceReport
+from sgc.finetune.tuning import GRID, best_rate, next_rates
+from sgc.results import ResultStore
+
+METHODS = {
+    "galore": "galore",
+    "sketch": "mesgc:sparsity=1,chunks=1,kappa=4,projection=srht,recovery=omp",
+    "sign": "sign-sgd",
+}
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_model, tiny_csv):
+    """Three methods and AdamW, two budgets."""
+    config = FinetuneConfig(
+        method="adamw",
+        lr=1e-3,
+        model=str(tiny_model),
+        data=str(tiny_csv),
+        group_column="film",
+        steps=3,
+        batch_size=4,
+    )
+    return Race(config=config, budgets=(300, 900), methods=METHODS, grid=(1e-3, 1e-2), seeds=2)
+
+
+@pytest.fixture(scope="module")
+def raced(plan, tmp_path_factory):
+    """The report of the race, and its folder."""
+    folder = tmp_path_factory.mktemp("race")
+    return race(plan, folder=folder, console=quiet()), folder
+
+
+def quiet():
+    return Console(quiet=True)
+
+
+def test_a_race_from_sizes_to_report(plan, raced):
+    report, _ = raced
+    assert {e.label for e in report.at(900)} == {"galore", "sketch", "sign", "adamw"}
+    # Rank 1 of two 32×32 matrices: 2·(3·32·4 + 8) bytes are more than 300.
+    assert "784 bytes" in report.refused["galore"][300]
+    for e in report.entries:
+        assert all(e.bytes <= budget for budget in e.budgets)
+        assert len(e.accuracies) == 2
+        assert e.lr in e.tried
+        assert e.tried[e.lr] == max(a for a in e.tried.values() if a is not None)
+        assert set(e.tried) <= set(plan.grid)
+        assert e.ms_per_step > 0
+    sign = next(e for e in report.entries if e.label == "sign")
+    assert sign.budgets == (300, 900)  # one entrant for both: it has no size
+    assert next(e for e in report.entries if e.label == "adamw").budgets == ()
+
+
+def test_measured_bytes_are_within_the_budget_they_were_planned_for(raced):
+    results = ResultStore(raced[1] / "results.jsonl").load()
+    held = {
+        r.config["method"]: r.metrics["state_bytes"] + r.metrics["shared_bytes"] for r in results
+    }
+    assert max(v for m, v in held.items() if m != "adamw") <= 900
+
+
+def test_rates_are_chosen_where_the_test_part_is_not_looked_at(raced):
+    report, folder = raced
+    results = ResultStore(folder / "results.jsonl").load()
+    tuned = [r for r in results if r.config["evaluate"] == "validation"]
+    final = [r for r in results if r.config["evaluate"] == "test"]
+    assert {r.metrics["test_accuracy"] for r in tuned} == {None}
+    assert not {r.seed for r in tuned} & {r.seed for r in final}
+    assert len(final) == 2 * len(report.entries)
+    assert len(tuned) == sum(len(e.tried) for e in report.entries)
+
+
+def test_a_second_race_runs_nothing_again_and_says_the_same(plan, raced):
+    first, folder = raced
+    lines = (folder / "results.jsonl").read_text()
+    again = race(plan, folder=folder, console=quiet())
+    assert (folder / "results.jsonl").read_text() == lines
+    assert again.entries == first.entries
+
+
+def test_a_report_is_read_back_as_it_was_written(raced, tmp_path):
+    report, _ = raced
+    report.save(tmp_path / "race.json")
+    assert RaceReport.load(tmp_path / "race.json") == dataclasses.replace(
+        report, config=dict(report.config)
+    )
+
+
+def test_two_jobs_find_what_one_does(plan, tmp_path):
+    small = dataclasses.replace(plan, methods={"sign": "sign-sgd"}, references={}, seeds=1)
+    one = race(small, folder=tmp_path / "one", console=quiet())
+    two = race(small, folder=tmp_path / "two", console=quiet(), jobs=2)
+    found = [[(e.lr, e.tried, e.accuracies) for e in r.entries] for r in (one, two)]
+    assert found[0] == found[1]
+    timings = [
+        r
+        for r in ResultStore(tmp_path / "two" / "results.jsonl").load()
+        if r.kind == "finetune-timing"
+    ]
+    assert len(timings) == 1
+
+
+def test_nobody_fits(plan, tmp_path):
+    alone = dataclasses.replace(plan, methods={"galore": "galore"}, budgets=(10,), references={})
+    with pytest.raises(sgc.BudgetError, match="no method fits"):
+        race(alone, folder=tmp_path, console=quiet())
+
+
+def test_the_command_writes_report_and_picture(plan, tmp_path):
+    c = plan.config
+    done = CliRunner().invoke(
+        app,
+        [
+            *("compare", "galore", "sign-sgd", "--model", c.model, "--data", c.data),
+            *("--group-column", "film", "--steps", "2", "--batch-size", "4", "--seeds", "1"),
+            *("--budget", "0.9k", "--grid", "1e-3", "--out", str(tmp_path)),
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    assert "at most 900 bytes" in done.output
+    assert (tmp_path / "race.png").stat().st_size > 10_000
+    values = json.loads((tmp_path / "race.json").read_text("utf-8"))
+    assert values["budgets"] == [900]
+    assert values["environment"]["packages"]["torch"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--budget", "many", "number of bytes"),
+        ("--budget", "0", "number of bytes"),
+        ("--grid", "1e-2,1e-3", "rising"),
+        ("--grid", "a", "rising"),
+    ],
+)
+def test_bad_options_are_refused(option, value, message):
+    arguments = {"--budget": "900", "--grid": "1e-3", option: value}
+    flat = [part for pair in arguments.items() for part in pair]
+    done = CliRunner().invoke(app, ["compare", "galore", *flat])
+    assert done.exit_code != 0
+    assert message in done.output
+
+
+def test_the_walk_stops_at_a_peak_and_at_the_ends():
+    curve = {rate: -abs(i - 9) for i, rate in enumerate(GRID)}  # the best is GRID[9]
+    tried: dict[float, float | None] = {}
+    while new := next_rates(tried, GRID, start=GRID[4]):
+        tried.update({rate: curve[rate] for rate in new})
+    assert best_rate(tried) == GRID[9]
+    assert sorted(tried) == list(GRID[3:11])
+    rising = {rate: float(i) for i, rate in enumerate(GRID)}
+    tried = {rate: rising[rate] for rate in GRID[-2:]}
+    assert next_rates(tried, GRID, start=1.0) == []
+
+
+def test_runs_that_diverge_are_never_chosen():
+    assert best_rate({1e-3: None, 1e-2: 0.1}) == 1e-2
+    assert next_rates({1e-3: None, 1e-2: 0.1, 1e-1: 0.0}, (1e-3, 1e-2, 1e-1), start=1.0) == []
+
+
+def entry(bytes_, *accuracies):
+    return Entry(
+        label="x",
+        spec="x",
+        budgets=(1,),
+        lr=1.0,
+        tried={},
+        accuracies=accuracies,
+        test_examples=100,
+        states=0,
+        states_full=1,
+        state_bytes=bytes_,
+        shared_bytes=0,
+        extra_weight_bytes=0,
+        ms_per_step=None,
+    )
+
+
+def test_entries_count_and_the_frontier_is_what_nobody_beats():
+    a, b, c, d = entry(0, 0.5), entry(10, 0.4), entry(20, 0.7, 0.9), entry(30, None)
+    assert frontier([d, c, b, a]) == [a, c]
+    assert c.accuracy == pytest.approx(0.8)
+    assert c.error == pytest.approx(0.1)
+    assert a.error == pytest.approx(0.05)
+    assert (d.accuracy, d.diverged) == (None, 1)
+    assert entry(1, 0.5, None).accuracy is None

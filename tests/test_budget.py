@@ -1,0 +1,91 @@
+"""Predicted memory is measured memory, and a plan fills its budget."""
+
+import pytest
+import torch
+from torch.nn.utils import skip_init
+
+import sgc
+from sgc.budget import predict
+from tests.helpers import COMPRESSORS, every_compressor, small, steps, weights_like
+
+SHAPES = ((24, 16), (24, 16), (12, 30), (7,))
+
+
+def measured(compressor, weights):
+    optimizer = sgc.CompressedAdamW(weights, compressor=compressor)
+    steps(optimizer, weights, 1)
+    return sgc.state_report(optimizer)
+
+
+@every_compressor
+@pytest.mark.filterwarnings("ignore:.*get plain AdamW")
+def test_predicted_is_measured(name):
+    weights = weights_like(*SHAPES)
+    report = measured(small(name), weights)
+    predicted = predict(small(name), weights)
+    assert (predicted.state_bytes, predicted.shared_bytes) == (
+        report.state_bytes,
+        report.shared_bytes,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["mesgc", "galore", "none", "fira"])
+def test_predicted_is_measured_in_other_dtypes(name, dtype):
+    weights = weights_like((24, 16), dtype=dtype)
+    report = measured(small(name), weights)
+    assert predict(small(name), weights).bytes == report.bytes
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+@pytest.mark.parametrize("budget", [20_000, 60_000])
+def test_a_plan_is_the_largest_size_that_fits(name, budget):
+    weights = weights_like((64, 48), (64, 48))
+    try:
+        plan = sgc.plan(weights, budget_bytes=budget, method=name)
+    except sgc.BudgetError:
+        with pytest.raises(sgc.BudgetError, match=f"{budget:,}"):
+            sgc.plan(weights, budget_bytes=budget, method=name)
+        return
+    assert plan.bytes <= budget
+    assert measured(plan.compressor(), weights).bytes == plan.bytes
+    size = plan.compressor().size(1)
+    if size is None:
+        return
+    larger = next(
+        (s for s in range(1, 10_000) if plan.compressor().size(s).items() <= plan.options.items()),
+        None,
+    )
+    assert larger is not None
+    more = {**plan.options, **plan.compressor().size(larger + 1)}
+    try:
+        beyond = predict(sgc.create("compressor", name, **more), weights).bytes
+    except ValueError:  # no larger one for these matrices
+        return
+    assert beyond > budget
+
+
+def test_a_model_is_planned_by_what_trains():
+    linear = [skip_init(torch.nn.Linear, 64, 64, bias=False) for _ in "12"]
+    linear[0].requires_grad_(False)
+    model = torch.nn.Sequential(*linear)
+    whole = sgc.plan(list(linear[1].parameters()), budget_bytes=4000, method="galore")
+    assert sgc.plan(model, budget_bytes=4000, method="galore") == whole
+    assert whole.options["rank"] >= 1
+
+
+def test_what_does_not_fit_says_how_much_it_takes():
+    weights = weights_like((64, 48))
+    with pytest.raises(sgc.BudgetError, match=r"none takes 24,580 bytes .* budget is 100"):
+        sgc.plan(weights, budget_bytes=100, method="none")
+    with pytest.raises(sgc.BudgetError, match=r"smallest galore:rank=1 takes 712 bytes"):
+        sgc.plan(weights, budget_bytes=100, method="galore")
+    with pytest.raises(sgc.BudgetError, match="projection=srht"):
+        sgc.plan(weights_like((512, 512)), budget_bytes=2000, method="mesgc")
+
+
+def test_other_options_are_left_as_they_are():
+    weights = weights_like((64, 48))
+    plan = sgc.plan(weights, budget_bytes=9000, method="galore:alpha=2.0,refresh_every=7")
+    assert (plan.options["alpha"], plan.options["refresh_every"]) == (2.0, 7)
+    assert plan.compressor().alpha == 2.0
