@@ -22,7 +22,7 @@ from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.job import run, store_in
 from sgc.results import Result
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "gpu_count", "worker_pool"]
 
 
 class Runner:
@@ -43,13 +43,7 @@ class Runner:
     def __enter__(self) -> "Runner":
         store_in(self.folder).prepare()
         if self.jobs > 1:
-            context = multiprocessing.get_context("spawn")
-            places: Any = context.Queue()
-            for worker in range(self.jobs):
-                places.put(worker)
-            self._pool = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=_settle, initargs=(places,)
-            )
+            self._pool = worker_pool(self.jobs)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,6 +99,22 @@ class Runner:
             yield step
 
 
+def worker_pool(jobs: int) -> ProcessPoolExecutor:
+    """Processes with one thread each, that take the GPUs in turn."""
+    context = multiprocessing.get_context("spawn")
+    places: Any = context.Queue()
+    for worker in range(jobs):
+        places.put(worker)
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places,))
+
+
+def gpu_count() -> int:
+    """GPUs that this process may use; asking does not start CUDA, which would fix what it sees."""
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.device_count() if torch.version.cuda else 0
+
+
 def _completed(futures: Iterable[Future[dict[str, Any]]]) -> Iterator[Result]:
     """As they end; the first error stops those that have not begun."""
     waiting = list(futures)
@@ -121,19 +131,12 @@ def _settle(places: Any) -> None:
     """In a new worker, before it touches a device: its GPU, and one thread."""
     worker = places.get()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    gpus = [gpu for gpu in visible.split(",") if gpu] or [str(i) for i in range(_gpu_count())]
+    gpus = [gpu for gpu in visible.split(",") if gpu] or [str(i) for i in range(gpu_count())]
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
     import torch  # noqa: PLC0415 — after the choice of the GPU
 
     torch.set_num_threads(1)
-
-
-def _gpu_count() -> int:
-    """Without starting CUDA, which would fix what this process sees."""
-    import torch  # noqa: PLC0415
-
-    return torch.cuda.device_count() if torch.version.cuda else 0
 
 
 def _run(config: dict[str, Any], folder: str) -> dict[str, Any]:

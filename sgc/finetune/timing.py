@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -15,6 +15,7 @@ from sgc.finetune.job import store_in
 from sgc.finetune.prepare import prepare
 from sgc.finetune.progress import progress_bar
 from sgc.finetune.randomness import seeded
+from sgc.finetune.runner import gpu_count, worker_pool
 from sgc.finetune.train import batch_loss
 from sgc.results import Result
 
@@ -25,14 +26,24 @@ _WARM, _TIMED = 5, 20
 
 
 def time_steps(configs: Sequence[FinetuneConfig], *, folder: Path, console: Console) -> None:
-    """Time some steps of each config, alone, into the result store of ``folder``."""
+    """Time some steps of each config, alone on its device, into the result store of ``folder``."""
     store = store_in(folder)
     known = step_times(store.load())
-    with progress_bar(console, title="timing", steps=len(configs)) as on_step:
-        for number, config in enumerate(configs, start=1):
-            if (config.method, config.lr) not in known:
-                store.append(_timed(config))
+    todo = [config for config in configs if (config.method, config.lr) not in known]
+    with progress_bar(console, title="timing", steps=max(1, len(todo))) as on_step:
+        for number, result in enumerate(_all_timed(todo), start=1):
+            store.append(result)
             on_step(number, float("nan"))
+
+
+def _all_timed(configs: Sequence[FinetuneConfig]) -> Iterator[Result]:
+    """One after the other; with several GPUs as many at a time."""
+    on_gpu = any(config.device.startswith("cuda") for config in configs)
+    if not on_gpu or gpu_count() < 2 or len(configs) < 2:
+        yield from map(_timed, configs)
+        return
+    with worker_pool(min(gpu_count(), len(configs))) as pool:
+        yield from pool.map(_timed, configs)
 
 
 def step_times(results: Sequence[Result]) -> dict[tuple[str, float], float]:
