@@ -13,14 +13,14 @@ SHAPES = ((24, 16), (24, 16), (12, 30), (7,))
 
 def measured(compressor, weights):
     optimizer = sgc.CompressedAdamW(weights, compressor=compressor)
-    steps(optimizer, weights, 1)
+    steps(optimizer, weights, 2)
     return sgc.state_report(optimizer)
 
 
 @every_compressor
 @pytest.mark.filterwarnings("ignore:.*get plain AdamW")
-def test_predicted_is_measured(name):
-    weights = weights_like(*SHAPES)
+def test_predicted_is_measured(name, device):
+    weights = weights_like(*SHAPES, device=device)
     report = measured(small(name), weights)
     predicted = predict(small(name), weights)
     assert (predicted.state_bytes, predicted.shared_bytes) == (
@@ -31,8 +31,8 @@ def test_predicted_is_measured(name):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", ["mesgc", "galore", "none", "fira"])
-def test_predicted_is_measured_in_other_dtypes(name, dtype):
-    weights = weights_like((24, 16), dtype=dtype)
+def test_predicted_is_measured_in_other_dtypes(name, dtype, device):
+    weights = weights_like((24, 16), dtype=dtype, device=device)
     report = measured(small(name), weights)
     assert predict(small(name), weights).bytes == report.bytes
 

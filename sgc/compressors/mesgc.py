@@ -126,9 +126,12 @@ class MESGC(Compressor):
         return (self.chunks, self.measurements)
 
     def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        A = self._operators(self.chunker.length(math.prod(shape)), device, dtype)
+        length = self.chunker.length(math.prod(shape))
+        A = self._operators(length, device, dtype)
         nothing = torch.zeros(1, self.measurements, device=device, dtype=dtype)
         self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
+        if self.chunker.layout and kernels.usable([nothing]):
+            self.chunker.rotation(length, device)
 
     def size(self, size: int) -> dict[str, Any]:
         """More chunks, each as dense and as long to measure as the default's."""

@@ -60,7 +60,7 @@ def plot_race(reports: Sequence[RaceReport], path: Path, *, titles: Sequence[str
 def _styles() -> list[tuple[str, str]]:
     """Colour and marker, no pair twice in 56."""
     n = len(_COLOURS)
-    return [(_COLOURS[i % n], _MARKERS[(i + i // n) % len(_MARKERS)]) for i in range(n * 8)]
+    return [(_COLOURS[i % n], _MARKERS[(i % n + i // n) % len(_MARKERS)]) for i in range(n * 8)]
 
 
 def _panel(axes: Axes, report: RaceReport, styles: dict[str, tuple[str, str]]) -> None:
