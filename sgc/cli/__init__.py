@@ -2,7 +2,7 @@
 
 import typer
 
-from sgc.cli import bench, compare, finetune, validate
+from sgc.cli import bench, compare, finetune, races, validate
 from sgc.cli import list as list_command
 
 __all__ = ["app", "main"]
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("list", epilog=list_command.EXAMPLE)(list_command.list_parts)
 app.command("finetune", epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("races", epilog=races.EXAMPLE)(races.races)
 app.command("validate", epilog=validate.EXAMPLE)(validate.validate)
 app.add_typer(bench.app, name="bench")
 # Further commands: one module each, one line here.

@@ -11,7 +11,8 @@ from sgc.cli.errors import clean_errors
 from sgc.finetune import FinetuneConfig, resolve_method
 from sgc.finetune import compare as comparison
 from sgc.finetune.config import ConfigError
-from sgc.finetune.race import METHODS, Race, race, show_race
+from sgc.finetune.lineup import METHODS
+from sgc.finetune.race import Race, race, show_race
 from sgc.finetune.tuning import GRID
 
 RACE = "Race at equal bytes"

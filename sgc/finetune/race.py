@@ -10,7 +10,8 @@ from sgc.budget import BudgetError
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import Method, resolve_method
 from sgc.finetune.entrants import largest
-from sgc.finetune.pareto import plot_race
+from sgc.finetune.lineup import METHODS, REFERENCES, family_of
+from sgc.finetune.pareto import plot_races
 from sgc.finetune.race_report import Entry, RaceReport, budget_table
 from sgc.finetune.runner import Runner
 from sgc.finetune.task import locate
@@ -18,45 +19,10 @@ from sgc.finetune.timing import step_times, time_steps
 from sgc.finetune.tuning import GRID, best_rate, next_rates
 from sgc.results import Result, ResultStore
 
-__all__ = ["METHODS", "Race", "race", "show_race"]
+__all__ = ["Race", "race", "show_race"]
 
 #: Rates are chosen with this seed, whose head, data order and dropout no later run has.
 TUNING_SEED = 1000
-_SRHT = "projection=srht,recovery=omp"  # A is a byte a column, and no copy of it is written out
-
-#: Who races when nobody is named: label → spec.
-METHODS: Mapping[str, str] = {
-    "frozen": "frozen",
-    "sgd": "sgd",
-    "normalised sgd": "normalised-sgd",
-    "sign-sgd": "sign-sgd",
-    "bitfit": "bitfit",
-    "lora": "lora",
-    "galore": "galore",
-    "galore + ρ": "galore:residual=0.1",
-    "fira": "fira",
-    "apollo": "apollo",
-    "frugal": "frugal",
-    "flora": "flora",
-    "osd": "online-subspace-descent",
-    "ldadam, no EF": "ldadam:error_feedback=false",
-    "adarankgrad": "adarankgrad",
-    "gwt, details": "gwt:details=true",
-    "gwt + ρ": "gwt:residual=0.1",
-    "mesgc": f"mesgc:{_SRHT}",
-    "mesgc + ρ": f"mesgc:{_SRHT},residual=0.1",
-    "cesgc": f"cesgc:{_SRHT}",
-    "adjoint": "adjoint:chunks=16",
-    "explicit sparse": "explicit-sparse",
-    "explicit sparse + ρ": "explicit-sparse:residual=0.1",
-    "sift": "sift",
-    "adafactor": "adafactor",
-    "galore, adafactor": "galore:inner=adafactor",
-    "adafactor + sketched M": "adafactor:inner=adjoint,inner.rule=momentum,inner.chunks=16",
-}
-
-#: What is raced whatever it takes, to be compared with.
-REFERENCES: Mapping[str, str] = {"adamw": "adamw"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +179,7 @@ def _entry(
     shared_device = metrics.get("ms_per_step")
     return Entry(
         label=entrant.label,
+        family=family_of(entrant.label),
         spec=entrant.method.spec,
         budgets=entrant.budgets,
         lr=rate,
@@ -224,6 +191,7 @@ def _entry(
         state_bytes=metrics["state_bytes"],
         shared_bytes=metrics["shared_bytes"],
         extra_weight_bytes=metrics["extra_weight_bytes"],
+        revisions=tuple(sorted({str(r.environment.get("git")) for r in results})),
         ms_per_step=alone.get((entrant.method.spec, rate), shared_device),
     )
 
@@ -234,9 +202,5 @@ def show_race(report: RaceReport, path: Path, *, console: Console) -> None:
     for budget in report.budgets:
         console.print(budget_table(report, budget))
     picture = path.with_suffix(".png")
-    config = report.config
-    title = (
-        f"{Path(config['model']).name} on {Path(config['data']).name}, batch {config['batch_size']}"
-    )
-    plot_race([report], picture, titles=[f"{title}, {config['steps']} steps"])
+    plot_races([report], picture)
     console.print(f"plot: {picture}\nreport: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ class Entry:
 
     Attributes:
         label: what it is called in tables and pictures.
+        family: whom it is drawn with.
         spec: what it is.
         budgets: those that this size was chosen for; none for a reference beyond all of them.
         lr: the chosen learning rate.
@@ -32,10 +33,12 @@ class Entry:
         states_full: those of AdamW.
         state_bytes, shared_bytes, extra_weight_bytes: what is held beside the model: state, what
             parameters share, and weights that the method adds (LoRA's adapters).
+        revisions: of the code that the runs were made with.
         ms_per_step: median time of a step, with nothing else on the device.
     """
 
     label: str
+    family: str = ""
     spec: str
     budgets: tuple[int, ...]
     lr: float
@@ -47,6 +50,7 @@ class Entry:
     state_bytes: int
     shared_bytes: int
     extra_weight_bytes: int
+    revisions: tuple[str, ...] = ()
     ms_per_step: float | None
 
     @property
@@ -92,6 +96,12 @@ class RaceReport:
         inside = [e for e in self.entries if budget in e.budgets or not e.budgets]
         return sorted(inside, key=lambda e: (e.accuracy is None, -(e.accuracy or 0)))
 
+    @property
+    def title(self) -> str:
+        """Model, data, batch and steps."""
+        model, data = (Path(self.config[key]).name for key in ("model", "data"))
+        return f"{model}, {data}: {self.config['steps']} steps of batch {self.config['batch_size']}"
+
     def save(self, path: Path) -> None:
         """Write it as JSON, all or nothing."""
         with replacing(path) as file:
@@ -108,6 +118,7 @@ class RaceReport:
                     "tried": {float(rate): score for rate, score in e["tried"].items()},
                     "budgets": tuple(e["budgets"]),
                     "accuracies": tuple(e["accuracies"]),
+                    "revisions": tuple(e.get("revisions", ())),
                 }
             )
             for e in values["entries"]
@@ -123,7 +134,7 @@ class RaceReport:
 def budget_table(report: RaceReport, budget: int) -> Table:
     """The entries of one budget, the best first."""
     table = Table(
-        title=f"at most {budget:,} bytes beside the model",
+        title=f"{report.title}; at most {budget:,} bytes beside the model",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,

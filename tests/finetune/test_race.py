@@ -134,6 +134,12 @@ def test_the_command_writes_report_and_picture(plan, tmp_path):
     assert done.exit_code == 0, done.output
     assert "at most 900 bytes" in done.output
     assert (tmp_path / "race.png").stat().st_size > 10_000
+    again = CliRunner().invoke(
+        app, ["races", str(tmp_path / "race.json"), "--plot", str(tmp_path / "again.png")]
+    )
+    assert again.exit_code == 0, again.output
+    assert "at most 900 bytes" in again.output
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "race.png").read_bytes()
     values = json.loads((tmp_path / "race.json").read_text("utf-8"))
     assert values["budgets"] == [900]
     assert values["environment"]["packages"]["torch"]
