@@ -104,6 +104,31 @@ def test_full_rank_galore_is_adamw_in_a_rotated_basis(device):
     torch.testing.assert_close(w - start, basis @ (rotated - start), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("transfer", ["keep", "rotate"])
+def test_a_basis_found_at_every_step_is_the_same_one_while_the_gradients_share_it(transfer, device):
+    """r = n and T = 1: the refresh keeps order and signs, so AdamW in the rotated basis goes on."""
+    left, right = (torch.linalg.qr(normal(m, 16, seed=m, dtype=torch.float64))[0] for m in (24, 16))
+    sizes = torch.arange(32, 16, -1, dtype=torch.float64)
+
+    def gradient(t):
+        turn = 1 if t % 3 else -1  # the sign of a whole gradient is no sign of the basis
+        return turn * left * (sizes * (1 + 0.5 * t)) @ right.T
+
+    galore = sgc.create(
+        "compressor", "subspace", rank=16, refresh_every=1, transfer=transfer, source="svd"
+    )
+    w = run(compressed(galore), steps=20, dtype=torch.float64, gradient=gradient, device=device)
+    rotated = run(
+        compressed(None),
+        steps=20,
+        dtype=torch.float64,
+        gradient=lambda t: gradient(t) @ right,
+        device=device,
+    )
+    start = normal(24, 16).double()
+    torch.testing.assert_close(w - start, (rotated - start) @ right.T, rtol=1e-6, atol=1e-9)
+
+
 def test_the_first_step_of_mesgc_by_hand(device):
     """One step from zero moments: top s of each chunk, sign(g)·|g|/√(g²+ε), nothing elsewhere."""
     gradient = normal(24, 16, dtype=torch.float64)
