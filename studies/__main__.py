@@ -21,10 +21,11 @@ from sgc.finetune.config import ConfigError
 from sgc.registry import did_you_mean
 from sgc.results import Result, ResultStore, environment
 from studies import throughput as study
+from studies.effective_rank_command import EXAMPLE, effective_rank
 from studies.passes import PASSES
 from studies.rows import finished, row
 
-STUDIES = ("throughput",)  # a module each
+STUDIES = ("throughput", "effective-rank")  # a module each
 _DEVICES = ["auto", "cpu", "cuda"]
 _WIDTH = 140  # of a table in a pipe or file, where no terminal has one
 _METHODS = dict.fromkeys(c.method for configs in study.PRESETS.values() for c in configs)
@@ -38,12 +39,17 @@ app = typer.Typer(
 )
 
 
+app.command("effective-rank", epilog=EXAMPLE)(effective_rank)
+
+
 @app.command("list")
 def list_studies() -> None:
     """Every study and its question."""
     for name in STUDIES:
-        about = (importlib.import_module(f"studies.{name}").__doc__ or "").partition("\n")[0]
-        print(f"{name:<12} {about.partition(': ')[2]}")
+        about = (
+            importlib.import_module(f"studies.{name.replace('-', '_')}").__doc__ or ""
+        ).partition("\n")[0]
+        print(f"{name:<14} {about.partition(': ')[2]}")
 
 
 @app.command(epilog="Example: python -m studies throughput --method full --method cesgc")

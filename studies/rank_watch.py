@@ -1,0 +1,100 @@
+"""The ranks of a training's gradients and of its optimizer's subspaces, on the way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgc.finetune.batches import Tokens, collate
+from sgc.finetune.config import ConfigError, FinetuneConfig
+from sgc.finetune.prepare import Prepared
+from sgc.finetune.randomness import derived_seed
+from sgc.finetune.train import batch_loss
+from sgc.report import effective_ranks
+from studies.spectra import needed_ranks
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """What a trial of the study measures while it trains, in ``found``; see its ``trial``.
+
+    Args:
+        ready: what trains.
+        config: of that training.
+        tokens: the training examples, of which the probe is a part.
+        thresholds: by the names that ``found`` has for them.
+        every, probe, probe_every: see :class:`studies.effective_rank.Config`.
+    """
+
+    def __init__(
+        self,
+        ready: Prepared,
+        config: FinetuneConfig,
+        tokens: Tokens,
+        *,
+        thresholds: Mapping[str, float],
+        every: int,
+        probe: int,
+        probe_every: int,
+    ) -> None:
+        self.ready, self.config, self.tokens = ready, config, tokens
+        self.thresholds, self.every, self.probe_every = thresholds, every, probe_every
+        draw = torch.Generator().manual_seed(derived_seed(config.seed, "probe"))
+        self.rows = torch.randperm(len(tokens), generator=draw)[:probe].tolist()
+        self.found: dict[str, Any] = {
+            **{"steps": [], "live": {}, "basis_step": {}, "in_use": [], "held": 0},
+            "needed": {name: {} for name in thresholds},
+            "probe": {"steps": [], "needed": {name: {} for name in thresholds}},
+        }
+
+    def look(self, step: int) -> None:
+        """After an optimizer step, before its gradients are dropped."""
+        first, last = step == 1, step == self.config.steps
+        if not (first or last or step % self.every == 0):
+            return
+        targets, found = self.ready.targets, self.found
+        found["steps"].append(step)
+        self._note(found["needed"], {name: _gradient(p) for name, p in targets.items()})
+        ranks = effective_ranks(self.ready.optimizer)
+        for (name, p), one in zip(targets.items() if ranks else (), ranks, strict=True):
+            found["live"].setdefault(name, []).append(one.rank)
+            sought = int(self.ready.optimizer.state[p]["basis_step"])
+            found["basis_step"].setdefault(name, []).append(sought)
+        found["in_use"].append(sum(one.in_use for one in ranks))
+        found["held"] = sum(one.held for one in ranks)
+        if first or last or step % self.probe_every == 0:
+            found["probe"]["steps"].append(step)
+            self._note(found["probe"]["needed"], self._probe())
+
+    def _probe(self) -> dict[str, Tensor]:
+        """The mean gradient of the fixed examples, without dropout."""
+        model, targets = self.ready.model, self.ready.targets
+        device = torch.device(self.config.device)
+        total = {name: torch.zeros_like(p) for name, p in targets.items()}
+        model.eval()
+        for start in range(0, len(self.rows), self.config.batch_size):
+            rows = self.rows[start : start + self.config.batch_size]
+            loss = batch_loss(model, collate(self.tokens, rows).to(device)) * len(rows)
+            for name, G in zip(
+                targets, torch.autograd.grad(loss, [*targets.values()]), strict=True
+            ):
+                total[name] += G
+        model.train()
+        return total
+
+    def _note(
+        self, into: Mapping[str, dict[str, list[int]]], matrices: Mapping[str, Tensor]
+    ) -> None:
+        """Append the ranks that they need."""
+        for name, G in matrices.items():
+            ranks = needed_ranks(G, thresholds=[*self.thresholds.values()])
+            for lists, rank in zip(into.values(), ranks, strict=True):
+                lists.setdefault(name, []).append(rank)
+
+
+def _gradient(p: Tensor) -> Tensor:
+    if p.grad is None:
+        raise ConfigError("the method does not train the targets themselves")
+    return p.grad
