@@ -1,7 +1,7 @@
 """Budget first: how large a method may be to fill so many bytes, before anything is trained."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import torch
@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from sgc import adam
 from sgc.compressors.base import Compressor
+from sgc.options import whole as integer
 from sgc.registry import create
 from sgc.specs import Spec, Value
 
 __all__ = ["BudgetError", "Plan", "Prediction", "largest_size", "plan", "predict"]
 
 _STEP_BYTES = 4  # the step counter of a parameter, a float32
+_LARGEST_SIZE = 2**24
 
 
 class BudgetError(ValueError):
@@ -91,14 +93,17 @@ def plan(
 
     Raises:
         BudgetError: even the smallest size takes more, or the method has no size and takes more.
-        ValueError: a parameter that the method cannot take at any size.
+        TypeError: a budget that is no integer.
+        ValueError: a parameter that the method cannot take at any size, or none to compress.
 
     Example:
         >>> layer = torch.nn.Linear(256, 256, bias=False)
         >>> print(plan(layer, budget_bytes=10_000, method="galore"))
         galore:rank=3: 9,224 of 10,000 bytes (9,224 of state, 0 shared)
     """
-    parameters = trainable(model)
+    parameters, budget_bytes = trainable(model), integer("budget_bytes", budget_bytes)
+    if not parameters:
+        raise ValueError("there is nothing to plan for: no parameter requires a gradient")
     spec = Spec.parse(method) if isinstance(method, str) else method
     base: Compressor = create("compressor", spec.name, **spec.options)
     if base.size(1) is None:
@@ -122,7 +127,13 @@ def plan(
     size = largest_size(state, whole, budget_bytes)
     if size is None:
         raise BudgetError(_smallest(base, spec, parameters, budget_bytes))
-    return Plan(of_size(size), budget_bytes, predict(compressor(size), parameters))
+    found = compressor(size)
+    if all(_plain(found, p) for p in parameters):
+        raise ValueError(
+            f"{of_size(size).format()} would leave all of these parameters to plain AdamW: there "
+            "is nothing to choose a size for"
+        )
+    return Plan(of_size(size), budget_bytes, predict(found, parameters))
 
 
 def largest_size(
@@ -136,7 +147,7 @@ def largest_size(
             answer is looked for from above.
         budget: bytes.
 
-    Both raise ``ValueError`` for a size that does not exist.
+    Both raise ``ValueError`` for a size that does not exist: too large, or also too small.
     """
 
     def fits(count: Callable[[int], int], size: int) -> bool:
@@ -145,9 +156,17 @@ def largest_size(
         except ValueError:
             return False
 
-    sizes = [1]
-    while fits(state, sizes[-1]) or sizes[-1] == 1:
-        sizes.append(sizes[-1] + max(1, sizes[-1] // 16))
+    sizes: list[int] = []
+    above = 1
+    for above in _sizes():
+        try:
+            if state(above) > budget:
+                break
+        except ValueError:
+            if sizes:
+                break
+        else:
+            sizes.append(above)
     while sizes and not (fits(state, sizes[-1]) and fits(whole, sizes[-1])):
         above = sizes.pop()
     if not sizes:
@@ -160,6 +179,14 @@ def largest_size(
         else:
             above = middle
     return size
+
+
+def _sizes() -> Iterator[int]:
+    """All small ones, then in steps of a sixteenth."""
+    size = 1
+    while size <= _LARGEST_SIZE:
+        yield size
+        size += max(1, size // 16)
 
 
 def predict(
@@ -225,19 +252,23 @@ def _fitting(spec: Spec, parameters: list[Tensor], budget: int) -> Plan:
 
 
 def _smallest(base: Compressor, spec: Spec, parameters: list[Tensor], budget: int) -> str:
-    takes = []
-    for size in (1, 2, 4, 8, 16, 32, 64, 128):
+    takes: list[tuple[int, int, str]] = []
+    reason = ""
+    powers = (1, 2, 4, 8, 16, 32, 64, 128)
+    for size in (*powers, *_sizes()):
+        if takes and size not in powers:
+            break
         try:
             sized = spec.updated(**(base.size(size) or {}))
             predicted = predict(create("compressor", sized.name, **sized.options), parameters)
         except ValueError as error:
-            reason = str(error)
+            reason = reason or str(error)
             continue
         takes.append((predicted.bytes, predicted.shared_bytes, sized.format()))
     if not takes:
         return f"{spec.format()} fits no size to these parameters: {reason}"
     total, shared, text = min(takes)
     hint = ""
-    if shared > total // 2:
+    if shared > total // 2 and "projection=srht" not in text:
         hint = f"; {shared:,} of them are shared (A): projection=srht,recovery=omp keeps little"
     return f"the smallest {text} takes {total:,} bytes{hint}; the budget is {budget:,}"

@@ -2,11 +2,25 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["replacing"]
+__all__ = ["check_writable", "replacing"]
+
+
+def check_writable(path: Path) -> None:
+    """See now that :func:`replacing` will be able to write ``path``, before hours of work.
+
+    Raises:
+        OSError: it will not.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder")
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 @contextlib.contextmanager

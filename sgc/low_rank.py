@@ -98,11 +98,11 @@ def leading_bases(
         tests = noise
     else:
         start = start.to(first.device, torch.float64).nan_to_num(0.0, 0.0, 0.0)
-        tests = _filled(torch.cat([start, noise[:, :, rank:]], dim=2), noise)
+        tests = filled(torch.cat([start, noise[:, :, rank:]], dim=2), noise)
     if method == "exact":
-        rest = _orthonormal(tests[:, :, :rank])
+        rest = orthonormal(tests[:, :, :rank])
         bases = torch.stack([_exact(G, B) for G, B in zip(matrices, rest, strict=True)])
-        bases = _orthonormal(bases)  # cuSOLVER's are so to 3e-5 only
+        bases = orthonormal(bases)  # cuSOLVER's are so to 3e-5 only
     else:
         together = max(1, _COPY_BYTES // (first.numel() * _product_dtype(first).itemsize))
         bases = torch.cat(
@@ -158,7 +158,7 @@ def _randomized(
     X = tests
     for _ in range(power_iterations):
         X = _times(A, _whitened(_times(A.mT, _whitened(X))))
-    Q = _orthonormal(_filled(X, tests))
+    Q = orthonormal(filled(X, tests))
     R = Q.mT @ (X / X.abs().amax((1, 2), keepdim=True).clamp_min(_TINY))
     return Q @ _left_singular_vectors(R)
 
@@ -215,14 +215,14 @@ def _whitened(X: Float[Tensor, "count p l"], shift: float = 1e-11) -> Float[Tens
     return X @ torch.linalg.solve_triangular(factor, eye, upper=False).mT
 
 
-def _orthonormal(X: Float[Tensor, "count p l"]) -> Float[Tensor, "count p l"]:
+def orthonormal(X: Float[Tensor, "count p l"]) -> Float[Tensor, "count p l"]:
     """Orthonormal columns that span X's, by shifted CholeskyQR3; condition number up to 1e12."""
     for shift in (1e-11, 1e-15, 1e-15):
         X = _whitened(X, shift)
     return X
 
 
-def _filled(
+def filled(
     X: Float[Tensor, "count p l"], filler: Float[Tensor, "count p l"]
 ) -> Float[Tensor, "count p l"]:
     """X with a trace of ``filler``: it only shows where columns are zero or dependent."""

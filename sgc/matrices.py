@@ -74,8 +74,8 @@ def orthonormal(
 
     QR with a positive diagonal, by shifted CholeskyQR in float64 (:mod:`sgc.low_rank`).
     """
-    whole = low_rank._filled(X.double(), filler.double())
-    return low_rank._orthonormal(whole).to(X.dtype)
+    whole = low_rank.filled(X.double(), filler.double())
+    return low_rank.orthonormal(whole).to(X.dtype)
 
 
 def _readable(thin: Float[Tensor, "..."], matrix: Tensor) -> Float[Tensor, "..."]:

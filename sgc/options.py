@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any
 
-from sgc.registry import create
+from sgc.registry import available, create
 
 
 def whole(name: str, value: Any, *, least: int | None = None) -> int:
@@ -16,10 +16,9 @@ def whole(name: str, value: Any, *, least: int | None = None) -> int:
         TypeError: it is not; names the option and the value.
         ValueError: it is below ``least``.
     """
-    try:
-        found = index(value)
-    except TypeError as error:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from error
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    found = index(value)
     if least is not None and found < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return found
@@ -40,6 +39,17 @@ def number(name: str, value: Any, *, least: float = -math.inf) -> float:
     return float(value)
 
 
+def flag(name: str, value: Any) -> bool:
+    """An option that must be true or false.
+
+    Raises:
+        TypeError: it is neither; a word such as ``no`` must not stand for true.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     """An option that must be one of a few words.
 
@@ -52,7 +62,16 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def part(kind: str, given: Any, **options: Any) -> Any:
-    """A part that was given by its registered name, or as an object."""
+    """A part that was given by its registered name, or as an object.
+
+    Raises:
+        TypeError: it is neither; lists the names.
+    """
+    if given is None or isinstance(given, bool | int | float):
+        raise TypeError(
+            f"a {kind} is given by its name or as an object, got {given!r}; the names are: "
+            f"{', '.join(available(kind))}"
+        )
     return create(kind, given, **options) if isinstance(given, str) else given
 
 

@@ -162,31 +162,38 @@ def _with_parts(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]
         part, dot, option = key.partition(".")
         if dot:
             of_parts.setdefault(part, {})[option] = value
+    parts = parts_of(kind, name) if of_parts else {}
     for part, given in of_parts.items():
-        part_kind = _KIND_OF_OPTION.get(part, part)
-        if part_kind not in KINDS or part not in (option_names(kind, name) or [part]):
+        wanted = f"{part}.{next(iter(given))}"
+        if part not in parts:
             raise UnknownOptionError(
-                f"the {kind} {name!r} has no part {part!r}, so {part}.{next(iter(given))} is no "
-                f"option of it; parts are named by: {', '.join(_parts_of(kind, name)) or 'none'}"
+                f"the {kind} {name!r} has no part {part!r}, so {wanted} is no option of it; "
+                f"parts are named by: {', '.join(parts) or 'none'}"
             )
-        chosen = plain.get(part, _default(kind, name, part))
+        part_kind, default = parts[part]
+        chosen = plain.get(part, default)
         if not isinstance(chosen, str):
             raise UnknownOptionError(
-                f"{part}.{next(iter(given))} is an option of a part, but {part}={chosen!r} names "
-                f"none: give {part}=NAME, one of {', '.join(available(part_kind))}"
+                f"{wanted} is an option of a part, but {part}={chosen!r} names none: give "
+                f"{part}=NAME, one of {', '.join(available(part_kind))}"
             )
         plain[part] = create(part_kind, chosen, **given)
     return plain
 
 
-def _parts_of(kind: str, name: str) -> list[str]:
-    """Options of a part that choose a part by name."""
-    return [o for o in option_names(kind, name) or [] if _KIND_OF_OPTION.get(o, o) in KINDS]
+def parts_of(kind: str, name: str) -> dict[str, tuple[str, Any]]:
+    """Options of a part that choose a part: option → the kind chosen from, and the default.
 
-
-def _default(kind: str, name: str, option: str) -> Any:
-    found = inspect.signature(resolve(kind, name)).parameters.get(option)
-    return None if found is None else found.default
+    Example:
+        >>> parts_of("compressor", "galore")["inner"]
+        ('compressor', 'none')
+    """
+    parameters = inspect.signature(resolve(kind, name)).parameters
+    return {
+        option: (_KIND_OF_OPTION.get(option, option), parameters[option].default)
+        for option in option_names(kind, name) or []
+        if _KIND_OF_OPTION.get(option, option) in KINDS
+    }
 
 
 def option_names(kind: str, name: str) -> list[str] | None:

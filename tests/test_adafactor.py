@@ -205,8 +205,31 @@ def test_options_that_do_not_fit_are_refused():
     for option in ({"clip": 0.0}, {"eps1": 0.0}, {"decay_rate": 0.5}, {"eps2": -1.0}):
         with pytest.raises(ValueError, match=next(iter(option))):
             adafactor(**option)
-    with pytest.raises(ValueError, match="adafactor inside adafactor"):
+    with pytest.raises(ValueError, match="Adafactor inside Adafactor"):
         adafactor(inner="adafactor")
     assert "entries=999" in adafactor(inner="explicit-sparse", **{"inner.entries": 999}).refuses(
         (4, 4)
     )
+
+
+@pytest.mark.parametrize("outer", ["galore", "gwt"])
+@pytest.mark.parametrize("residual", [0.0, 0.1])
+def test_the_parameter_scale_reaches_through_a_stage(outer, residual):
+    """``max(ε₂, RMS(W))`` times the step without it, whatever stands before (Algorithm 4's α_t)."""
+    options = {"rank": 4} if outer == "galore" else {"level": 1}
+    moved = []
+    for scale in (False, True):
+        compressor = sgc.create(
+            "compressor",
+            outer,
+            inner="adafactor",
+            residual=residual,
+            **options,
+            **{"inner.scale_parameter": scale},
+        )
+        w = torch.nn.Parameter(normal(24, 16, dtype=torch.float64) * 0.25)
+        start = w.detach().clone()
+        w.grad = normal(24, 16, seed=1, dtype=torch.float64)
+        sgc.CompressedAdamW([w], lr=1e-2, compressor=compressor).step()
+        moved.append(w.detach() - start)
+    torch.testing.assert_close(moved[1], moved[0] * start.square().mean().sqrt())

@@ -106,3 +106,11 @@ def test_adam_mini_in_a_subspace_by_hand(device):
         )
     )
     torch.testing.assert_close(inside, plain, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0,)])
+def test_adam_mini_takes_empty_parameters(shape):
+    w = torch.nn.Parameter(torch.zeros(shape))
+    optimizer = sgc.CompressedAdamW([w], compressor="adam-mini")
+    w.grad = torch.zeros(shape)
+    optimizer.step()

@@ -89,3 +89,23 @@ def test_other_options_are_left_as_they_are():
     plan = sgc.plan(weights, budget_bytes=9000, method="galore:alpha=2.0,refresh_every=7")
     assert (plan.options["alpha"], plan.options["refresh_every"]) == (2.0, 7)
     assert plan.compressor().alpha == 2.0
+
+
+@pytest.mark.parametrize("method", ["galore:inner=mesgc,inner.chunks=64", "gwt:inner=mesgc"])
+def test_small_sizes_need_not_exist(method):
+    """A sketch of many chunks needs a subspace of some rank, or coefficients that are not few."""
+    weights = weights_like((64, 48))
+    plan = sgc.plan(weights, budget_bytes=10**6, method=method)
+    assert measured(plan.compressor(), weights).bytes == plan.bytes
+    with pytest.raises(sgc.BudgetError, match=r"smallest .* takes [0-9,]+ bytes.* budget is 100"):
+        sgc.plan(weights, budget_bytes=100, method=method)
+
+
+def test_nothing_to_plan_for_is_said():
+    frozen = skip_init(torch.nn.Linear, 8, 8).requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter requires a gradient"):
+        sgc.plan(frozen, budget_bytes=1000, method="galore")
+    with pytest.raises(ValueError, match="all of these parameters to plain AdamW"):
+        sgc.plan(weights_like((7,), (9,)), budget_bytes=1000, method="galore")
+    with pytest.raises(TypeError, match="budget_bytes must be an integer, got '40k'"):
+        sgc.plan(weights_like((8, 8)), budget_bytes="40k", method="galore")

@@ -144,3 +144,23 @@ def test_a_refresh_starts_warm(monkeypatch):
     assert cold is None
     assert torch.equal(warm[0], first)
     assert (passes, fewer) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("ldadam", {"error_feedback": "no"}, "error_feedback must be true or false, got 'no'"),
+        ("gwt", {"details": "maybe"}, "details must be true or false"),
+        ("adafactor", {"scale_parameter": 0}, "scale_parameter must be true or false"),
+        ("flora", {"scale_parameter": "no"}, "scale_parameter must be true or false"),
+        ("frugal", {"source.orthonormal": "no"}, "orthonormal must be true or false"),
+        ("galore", {"rank": True}, "rank must be an integer, got True"),
+        ("adjoint", {"seed": "x"}, "seed must be an integer, got 'x'"),
+        ("galore", {"inner": 3}, "by its name or as an object, got 3; the names are: adafactor"),
+        ("adafactor", {"inner": True}, "got True"),
+        ("subspace", {"source": 4}, "a source is given by its name .* got 4"),
+    ],
+)
+def test_words_and_numbers_are_not_taken_for_what_they_are_not(name, options, message):
+    with pytest.raises(TypeError, match=message):
+        small(name, **({"source": "random"} if name == "frugal" else {}), **options)

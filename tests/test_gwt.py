@@ -155,3 +155,21 @@ def test_options_that_do_not_fit_are_refused():
             gwt(details=True, inner=inner)
     inner = sgc.create("compressor", "explicit-sparse", entries=97)
     assert "after 2 levels: entries=97" in gwt(inner=inner).refuses((24, 16))
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (2, 3, 0)])
+def test_empty_parameters(shape):
+    w = torch.nn.Parameter(torch.zeros(shape))
+    optimizer = sgc.CompressedAdamW([w], compressor=sgc.create("compressor", "gwt", level=2))
+    w.grad = torch.zeros(shape)
+    optimizer.step()
+    assert optimizer.state[w]["exp_avg"].numel() == 0
+
+
+def test_a_block_longer_than_the_row_is_one_sum_and_takes_no_more_memory():
+    x = normal(3, 5)
+    assert coarse(x, 60).shape == (3, 1)
+    torch.testing.assert_close(coarse(x, 3), x.sum(1, keepdim=True) / 8**0.5)
+    torch.testing.assert_close(
+        fine(coarse(x, 3), 3, columns=5), (x.sum(1) / 8)[:, None].expand(3, 5)
+    )

@@ -153,11 +153,12 @@ def test_a_broken_gradient_leaves_no_mark_on_the_limiter(broken):
     assert float(state["residual_norm"]) == 2.0
 
 
-def test_a_limiter_of_0_is_none():
+@pytest.mark.parametrize("name", ["fira", "apollo"])
+def test_a_limiter_of_0_is_none(name):
     gradient = [1.5**t * normal(24, 16, seed=t) for t in range(8)]
     free, limited = (
         run(
-            compressed(sgc.create("compressor", "fira", rank=2, growth=growth)),
+            compressed(sgc.create("compressor", name, rank=2, growth=growth)),
             steps=8,
             gradient=lambda t: gradient[t],
         )

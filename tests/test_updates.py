@@ -5,7 +5,8 @@ import torch
 
 import sgc
 from sgc.rounding import NEAREST, Rounding, stochastic
-from sgc.updates import Dense, LowRank, Sparse
+from sgc.updates import Dense, LowRank, Nothing, Sparse
+from sgc.updates.partial import Partial
 from tests.helpers import normal
 
 COUNT, SHAPE = 3, (12, 20)
@@ -171,3 +172,23 @@ def test_stochastic_rounding_is_within_one_unit_of_the_result(form, device):
         assert off.abs().max() <= 1.01
         assert off.max() > 0.1
         assert off.min() < -0.1
+
+
+@pytest.mark.parametrize("form", [*FORMS, "partial", "nothing"])
+def test_scaling_scales_what_moves_and_not_what_is_covered(form, device):
+    if form == "partial":
+        covered = normal(COUNT, *SHAPE, seed=8, device=device)
+        update = Partial(normal(COUNT, *SHAPE, device=device), covered)
+    elif form == "nothing":
+        update = Nothing(COUNT, torch.zeros(1, device=device))
+    else:
+        update = an_update(form, device, torch.float32)
+    gradients = tensors(5, torch.float32, device)
+    factor = torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64, device=device)
+    scaled = update.scaled(factor)
+    expected = update.to_dense(SHAPE) * factor.float()[:, None, None]
+    torch.testing.assert_close(scaled.to_dense(SHAPE), expected)
+    for i in range(COUNT):
+        torch.testing.assert_close(scaled.only(i).to_dense(SHAPE)[0], expected[i])
+    same = [u.covered_part(gradients) for u in (update, scaled)]
+    torch.testing.assert_close(*same)

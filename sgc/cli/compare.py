@@ -1,5 +1,7 @@
 """``sgc compare``: several methods on one task."""
 
+import itertools
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +10,7 @@ from rich.console import Console
 
 from sgc.cli import options
 from sgc.cli.errors import clean_errors
+from sgc.files import check_writable
 from sgc.finetune import FinetuneConfig, resolve_method
 from sgc.finetune import compare as comparison
 from sgc.finetune.config import ConfigError
@@ -45,6 +48,8 @@ def compare(
     batch_size: options.BatchSize = 16,
     max_length: options.MaxLength = 48,
     group_by_length: options.GroupByLength = False,
+    dtype: options.DType = "float32",
+    precision: options.Precision = "full",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     out: options.Out = options.OUT,
@@ -107,8 +112,12 @@ def compare(
             group_by_length=group_by_length,
             seed=seed,
             device=device,
+            dtype=dtype,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
         )
         if budget:
+            target = report or out / "race.json"
+            check_writable(target)
             plan = Race(
                 config=config,
                 budgets=[_bytes(each) for each in budget],
@@ -119,7 +128,7 @@ def compare(
             )
             show_race(
                 race(plan, folder=out, console=console, jobs=jobs),
-                report or out / "race.json",
+                target,
                 console=console,
             )
             return
@@ -133,7 +142,7 @@ def _bytes(text: str) -> int:
         number, unit = number[:-1], _UNITS[number[-1]]
     try:
         found = round(float(number) * unit)
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or infinity
         found = 0
     if found < 1:
         raise ConfigError(f"--budget is a number of bytes such as 40000, 40k or 1.2M, got {text!r}")
@@ -147,6 +156,7 @@ def _grid(text: str) -> tuple[float, ...]:
         rates = tuple(float(part) for part in text.split(","))
     except ValueError:
         rates = ()
-    if not rates or sorted(set(rates)) != list(rates) or rates[0] <= 0:
+    rising = all(a < b for a, b in itertools.pairwise((0.0, *rates, math.inf)))  # no NaN either
+    if not rates or not rising:
         raise ConfigError(f"--grid is rising numbers above 0 with commas between, got {text!r}")
     return rates

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from sgc.budget import BudgetError
 from sgc.finetune.checkpoint import CheckpointError
 from sgc.finetune.config import ConfigError
 from sgc.finetune.job import RunBusyError
@@ -34,7 +35,7 @@ def clean_errors() -> Iterator[None]:
         yield
     except (
         *(UnknownPluginError, UnknownOptionError, MissingDependencyError, SpecError),
-        *(ConfigError, DataError, ModelError, TargetError),
+        *(ConfigError, DataError, ModelError, TargetError, BudgetError),
     ) as error:
         raise _leave(error, _USAGE) from error
     except (ResultStoreError, RunBusyError, CheckpointError) as error:

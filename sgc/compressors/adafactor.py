@@ -11,8 +11,9 @@ from torch import Tensor
 from sgc import adam
 from sgc.blocks import State, block, together
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
+from sgc.compressors.stages import refuse_clash
 from sgc.matrices import matrix_shape
-from sgc.options import number, part
+from sgc.options import flag, number, part
 from sgc.rules.base import Rule
 from sgc.top_entries import energies
 from sgc.updates import Update
@@ -62,11 +63,11 @@ class Adafactor(Compressor):
         scale_parameter: bool = False,
     ) -> None:
         self.inner: Compressor = part("compressor", inner)
-        if isinstance(self.inner, Adafactor):
-            raise ValueError("inner=adafactor inside adafactor: the two would share one state")
+        own = factored_state((1, 1), torch.device("meta"), torch.float32)
+        refuse_clash(self, own, self.inner)
         self.eps1, self.eps2 = positive("eps1", eps1), number("eps2", eps2, least=0)
         self.clip, self.decay_rate = positive("clip", clip), -positive("-decay_rate", -decay_rate)
-        self.scale_parameter = bool(scale_parameter)
+        self.scale_parameter = flag("scale_parameter", scale_parameter)
 
     @property
     def rule(self) -> Rule:  # type: ignore[override]

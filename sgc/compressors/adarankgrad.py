@@ -28,8 +28,8 @@ class AdaRankGrad(Subspace):
     State has the size of GaLore's at ``rank``, whatever is alive: shapes must not depend on data.
     Its tensor ``rank`` is the live one; :func:`sgc.report.effective_ranks` counts what is in use.
 
-    ``inner="adafactor", transfer="keep"`` is the paper's Algorithm 4, ``inner="proximal-sgd"`` (an
-    object of it for λ > 0) Algorithm 5.
+    ``inner="adafactor", transfer="keep"`` is the paper's Algorithm 4, ``inner="proximal-sgd"`` with
+    ``inner.l1`` = λ Algorithm 5.
 
     Args:
         rank: the largest rank.

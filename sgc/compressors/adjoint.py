@@ -72,7 +72,8 @@ class Adjoint(Compressor):
             raise ValueError(f"the chunker makes {chunker.chunks} chunks, but chunks={chunks}")
         if chunks == 1 and isinstance(chunker, str):
             chunker = "contiguous"  # all chunkers are, and this one copies nothing
-        self.alpha, self.projection, self.seed = number("alpha", alpha), projection, seed
+        self.alpha, self.seed = number("alpha", alpha), whole("seed", seed)
+        self.projection = projection
         self.rule = elementwise(part("rule", rule))
         self.chunker: Chunker = part("chunker", chunker, chunks=chunks, seed=seed)
         self.residual = residual

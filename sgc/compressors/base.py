@@ -54,6 +54,8 @@ class Compressor(abc.ABC):
     #: What becomes of G where g says nothing: ρ of ``ρ·G/rms(G)`` (0 is the SGC paper), the name of
     #: a residual rule, or one.
     residual: float | str | Residual = 0.0
+    #: Whether a stage around this one asks what its updates cover, whatever its own residual is.
+    _is_inner = False
 
     @property
     def native(self) -> bool:

@@ -16,7 +16,7 @@ from sgc.compressors.adafactor import (
 )
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
 from sgc.matrices import as_matrix, is_wide, matrix_shape, project, reduced_shape
-from sgc.options import number, part, whole
+from sgc.options import flag, number, part, whole
 from sgc.rules.momentum import Momentum
 from sgc.sources.base import Source
 from sgc.sources.random import Random
@@ -79,7 +79,7 @@ class Flora(Compressor):
             )
         self.eps1, self.eps2 = positive("eps1", eps1), number("eps2", eps2, least=0)
         self.clip, self.decay_rate = positive("clip", clip), -positive("-decay_rate", -decay_rate)
-        self.scale_parameter = bool(scale_parameter)
+        self.scale_parameter = flag("scale_parameter", scale_parameter)
 
     def refuses(self, shape: Shape) -> str | None:
         if len(shape) < 2:

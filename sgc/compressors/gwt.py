@@ -12,8 +12,9 @@ from sgc import adam
 from sgc.blocks import State, together
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
 from sgc.compressors.none import NoCompression
+from sgc.compressors.stages import refuse_clash, refuse_own_residual
 from sgc.matrices import matrix_shape
-from sgc.options import number, part, whole
+from sgc.options import flag, number, part, whole
 from sgc.residuals.base import Residual
 from sgc.rules.adam import Adam
 from sgc.rules.base import Rule
@@ -63,7 +64,7 @@ class GWT(Compressor):
         residual: float | str | Residual = 0.0,
     ) -> None:
         self.level = whole("level", level, least=0)
-        self.details, self.alpha = bool(details), number("alpha", alpha)
+        self.details, self.alpha = flag("details", details), number("alpha", alpha)
         self.inner: Compressor = part("compressor", inner)
         self.residual = residual
         self.residual_rule  # noqa: B018 — a rule that does not exist is refused now
@@ -73,6 +74,10 @@ class GWT(Compressor):
                 "details=True divides by the root of a dense V, which inner="
                 f"{type(self.inner).__name__} does not have: use inner='none', or details=False"
             )
+        refuse_own_residual(self, self.inner)
+        own = self.residual_rule.init_state((1, 1), torch.device("meta"), torch.float32)
+        refuse_clash(self, own, self.inner)
+        self.inner._is_inner = True
 
     @property
     def rule(self) -> Rule:  # type: ignore[override]
@@ -110,7 +115,7 @@ class GWT(Compressor):
         update = self.inner.decompress(moments, compressed.inner, states, step=step)
         N_A = update.to_dense(tuple(A[0].shape)) * self.alpha
         if not self.details:
-            covered = update.covered_part(A) if self.residual_rule.active else N_A
+            covered = Lazy(len(A), lambda i: update.only(i).covered_part(A[i : i + 1])[0])
             return Partial(self._fine(N_A, shape), self._fine(covered, shape))
         assert moments.second is not None
         N, means = self._fine(N_A, shape), self._fine(together(A), shape)
@@ -139,7 +144,9 @@ class GWT(Compressor):
         rows, columns = _matrix_shape(shape)
         return (rows, -(-columns // 2**self.level))
 
-    def _fine(self, coefficients: Float[Tensor, "n m b"], shape: Shape) -> Lazy:
+    def _fine(
+        self, coefficients: Float[Tensor, "n m b"] | Sequence[Float[Tensor, "m b"]], shape: Shape
+    ) -> Lazy:
         columns = _matrix_shape(shape)[1]
         return Lazy(
             len(coefficients),
@@ -154,9 +161,10 @@ def coarse(x: Float[Tensor, "*batch n"], level: int) -> Float[Tensor, "*batch bl
         >>> coarse(torch.tensor([1.0, 3.0, 5.0, 7.0]), 2)
         tensor([8.])
     """
-    block = 2**level
-    padded = torch.nn.functional.pad(x, (0, -x.shape[-1] % block))
-    return padded.unflatten(-1, (-1, block)).sum(-1) / math.sqrt(block)
+    n = x.shape[-1]
+    width = max(1, min(2**level, n))  # a block that is longer than the row has one coefficient, too
+    padded = torch.nn.functional.pad(x, (0, -n % width))
+    return padded.unflatten(-1, (-(-n // width), width)).sum(-1) / math.sqrt(2**level)
 
 
 def fine(
@@ -168,8 +176,9 @@ def fine(
         >>> fine(torch.tensor([8.0]), 2, columns=4)
         tensor([4., 4., 4., 4.])
     """
-    block = 2**level
-    return (coefficients / math.sqrt(block)).repeat_interleave(block, dim=-1)[..., :columns]
+    width = max(1, min(2**level, columns))
+    wide = (coefficients / math.sqrt(2**level)).repeat_interleave(width, dim=-1)
+    return wide[..., :columns]
 
 
 def _matrix_shape(shape: Shape) -> Shape:

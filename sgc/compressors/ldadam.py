@@ -11,7 +11,7 @@ from sgc.blocks import State, block
 from sgc.compressors.base import Compressed, Moments, Shape, Step
 from sgc.compressors.subspace import Subspace
 from sgc.matrices import as_matrix, is_wide, onto_side, orthonormal, project
-from sgc.options import number
+from sgc.options import flag, number
 from sgc.residuals.base import Residual
 from sgc.sources.svd import SVD
 from sgc.transfers import carry_over
@@ -70,7 +70,7 @@ class LDAdam(Subspace):
         self.rho = number("rho", rho, least=0)
         if self.rho >= 1:
             raise ValueError(f"rho must be below 1, got {rho}")
-        self.error_feedback = bool(error_feedback)
+        self.error_feedback = flag("error_feedback", error_feedback)
         super().__init__(
             rank=rank,
             source=SVD(),

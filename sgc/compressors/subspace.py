@@ -10,6 +10,7 @@ from sgc.blocks import State, block, together
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
 from sgc.compressors.bases import WithBases
 from sgc.compressors.none import NoCompression
+from sgc.compressors.stages import refuse_clash, refuse_own_residual
 from sgc.matrices import as_matrix, is_wide, matrix_shape, project, reduced_shape
 from sgc.options import number, part
 from sgc.residuals.base import Residual
@@ -67,6 +68,11 @@ class Subspace(WithBases):
                 f"transfer={transfer!r} turns moments that have the rank as a dimension, which "
                 f"those of inner={type(self.inner).__name__} have not: use transfer='keep'"
             )
+        refuse_own_residual(self, self.inner)
+        example = ((self.rank, self.rank), torch.device("meta"), torch.float32)
+        own = {**super().init_state(*example), **self.residual_rule.init_state(*example)}
+        refuse_clash(self, own, self.inner)
+        self.inner._is_inner = True
 
     @property
     def rule(self) -> Rule:  # type: ignore[override]
@@ -117,7 +123,8 @@ class Subspace(WithBases):
         reduced, bases = compressed.inner.gradients, compressed.bases
         update = self.inner.decompress(moments, compressed.inner, states, step=step)
         N = update.to_dense(tuple(reduced[0].shape)) * self.alpha
-        covered = update.covered_part(reduced) if self.residual_rule.active else None
+        asked = self.residual_rule.active or self._is_inner
+        covered = update.covered_part(reduced) if asked else None
         if self.source.follows:
             bases = bases.clone()  # the update's own, while the state's moves on
             matrices = [as_matrix(g) for g in compressed.gradients]

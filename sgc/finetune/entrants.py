@@ -68,11 +68,10 @@ def _model(config: FinetuneConfig) -> tuple[nn.Module, Parameters]:
 
 
 def _least(whole: Callable[[int], int]) -> str:
-    found = []
-    reason = "nothing"
+    found, reason = [], ""
     for size in (1, 2, 4, 8, 16, 32, 64, 128):
         try:
             found.append(whole(size))
         except (ValueError, SpecError) as error:
-            reason = str(error)
+            reason = reason or str(error)
     return f"{min(found):,} bytes" if found else f"more than there is: {reason}"

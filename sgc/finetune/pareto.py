@@ -53,9 +53,10 @@ def plot_races(reports: Sequence[RaceReport], path: Path) -> None:
         axes.set_title(family)
     for axes in grid[-1]:
         axes.set_xlabel("bytes beside the model")
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8
-        )
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8
+            )
     _scale(grid[0][0], reports)
     with replacing(path) as file:
         figure.savefig(file, format="png")
@@ -73,9 +74,10 @@ def _panel(axes: Axes, report: RaceReport, family: str) -> None:
     axes.plot(*_points(others), ".", color="0.8", zorder=1)
     for e in (e for e in drawn if not e.budgets):  # references
         axes.errorbar(*_points([e]), yerr=[100 * e.error], fmt="k*", markersize=10, label=e.label)
-    best = frontier(report.entries)
-    x, y = _points(best)
-    axes.step([*x, 1e9], [*y, y[-1]], where="post", color="0.7", linewidth=5, alpha=0.4, zorder=0)
+    if drawn:
+        x, y = _points(frontier(report.entries))
+        steps = [*x, 1e9], [*y, y[-1]]
+        axes.step(*steps, where="post", color="0.7", linewidth=5, alpha=0.4, zorder=0)
     labels = dict.fromkeys(e.label for e in drawn if e.family == family and e.budgets)
     for i, label in enumerate(labels):
         own = sorted((e for e in drawn if e.label == label), key=lambda e: e.bytes)
@@ -113,6 +115,8 @@ def _points(entries: Sequence[Entry]) -> tuple[list[float], list[float]]:
 def _floor(reports: Sequence[RaceReport]) -> float:
     """Lower edge in per cent: below all but what lies far below (by 2 points) the rest."""
     scores = sorted(100 * e.accuracy for r in reports for e in r.entries if e.accuracy is not None)
+    if not scores:  # everybody diverged
+        return 0.0
     lowest = scores[0]
     for low, above in itertools.pairwise(scores[: 1 + len(scores) // 4]):
         lowest = above if above - low > 2 else lowest
@@ -122,7 +126,7 @@ def _floor(reports: Sequence[RaceReport]) -> float:
 def _scale(axes: Axes, reports: Sequence[RaceReport]) -> None:
     """Shared axes: bytes on a logarithmic scale that begins with those that hold next to none."""
     scores = [100 * e.accuracy for r in reports for e in r.entries if e.accuracy is not None]
-    axes.set_ylim(min(_floor([r]) for r in reports) - 0.3, max(scores) + 0.7)
+    axes.set_ylim(min(_floor([r]) for r in reports) - 0.3, max(scores, default=100.0) + 0.7)
     right = 2 * max(e.bytes for r in reports for e in r.entries)
     axes.set_xscale("log")
     axes.set_xlim(_STATELESS / 1.8, right)

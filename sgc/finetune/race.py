@@ -15,7 +15,7 @@ from sgc.finetune.pareto import plot_races
 from sgc.finetune.race_report import Entry, RaceReport, budget_table
 from sgc.finetune.runner import Runner
 from sgc.finetune.task import locate
-from sgc.finetune.timing import step_times, time_steps
+from sgc.finetune.timing import step_times, time_steps, timing_id
 from sgc.finetune.tuning import GRID, best_rate, next_rates
 from sgc.results import Result, ResultStore
 
@@ -87,16 +87,23 @@ def race(plan: Race, *, folder: Path, console: Console, jobs: int = 1) -> RaceRe
         # A seed after the other: an early stop leaves a fair picture.
         in_turn = [runs[seed] for seed in range(plan.seeds) for runs in finals]
         found = runner.run(in_turn, title="racing")
+    for e, runs in zip(entrants, finals, strict=True):
+        for reason in (runner.failed[run.run_id] for run in runs if run.run_id not in found):
+            why = dict.fromkeys(e.budgets or plan.budgets, f"a run failed: {reason}")
+            refused.setdefault(e.label, {}).update(why)
+    done = [all(run.run_id in found for run in runs) for runs in finals]
     if jobs > 1:
-        time_steps([runs[0] for runs in finals], folder=folder, console=console)
+        whole = [runs[0] for runs, is_done in zip(finals, done, strict=True) if is_done]
+        time_steps(whole, folder=folder, console=console)
     alone = step_times(ResultStore(folder / "results.jsonl").load())
     entries = [
-        _entry(e, scores, [found[run.run_id] for run in runs], alone)
-        for e, scores, runs in zip(entrants, tried, finals, strict=True)
+        _entry(e, scores, [found[run.run_id] for run in runs], alone.get(timing_id(runs[0])))
+        for e, scores, runs, is_done in zip(entrants, tried, finals, done, strict=True)
+        if is_done
     ]
     return RaceReport(
         config=config.to_dict(),
-        budgets=tuple(sorted(plan.budgets)),
+        budgets=tuple(sorted(set(plan.budgets))),
         grid=tuple(plan.grid),
         seeds=plan.seeds,
         tuning_seeds=plan.tuning_seeds,
@@ -110,7 +117,7 @@ def _enter(plan: Race, config: FinetuneConfig) -> tuple[list[_Entrant], dict[str
     entered: dict[tuple[str, str], tuple[Method, list[int]]] = {}
     refused: dict[str, dict[int, str]] = {}
     for label, spec in plan.methods.items():
-        for budget in sorted(plan.budgets):
+        for budget in sorted(set(plan.budgets)):
             try:
                 method = largest(spec, config, budget)
             except BudgetError as error:
@@ -152,7 +159,7 @@ def _tune(
         wanted = [config for configs in trials.values() for config in configs]
         found = runner.run(wanted, title=f"tuning, round {number}")
         for (i, rate), configs in trials.items():
-            scores[i][rate] = _mean_score([found[config.run_id] for config in configs])
+            scores[i][rate] = _mean_score([found.get(config.run_id) for config in configs])
 
 
 def _rates(
@@ -163,26 +170,25 @@ def _rates(
     return next_rates(scores, grid, start=method.lr)
 
 
-def _mean_score(results: Sequence[Result]) -> float | None:
-    scores = [result.metrics["validation_accuracy"] for result in results]
-    return None if None in scores else sum(scores) / len(scores)
+def _mean_score(results: Sequence[Result | None]) -> float | None:
+    scores = [r.metrics["validation_accuracy"] for r in results if r is not None]
+    whole = len(scores) == len(results) and None not in scores
+    return sum(scores) / len(scores) if whole else None
 
 
 def _entry(
     entrant: _Entrant,
     tried: Mapping[float, float | None],
     results: Sequence[Result],
-    alone: Mapping[tuple[str, float], float],
+    alone: float | None,
 ) -> Entry:
     metrics = results[0].metrics
-    rate = best_rate(tried)
-    shared_device = metrics.get("ms_per_step")
     return Entry(
         label=entrant.label,
         family=family_of(entrant.label),
         spec=entrant.method.spec,
         budgets=entrant.budgets,
-        lr=rate,
+        lr=best_rate(tried),
         tried=dict(sorted(tried.items())),
         accuracies=tuple(result.metrics["test_accuracy"] for result in results),
         test_examples=metrics["test_examples"],
@@ -192,7 +198,7 @@ def _entry(
         shared_bytes=metrics["shared_bytes"],
         extra_weight_bytes=metrics["extra_weight_bytes"],
         revisions=tuple(sorted({str(r.environment.get("git")) for r in results})),
-        ms_per_step=alone.get((entrant.method.spec, rate), shared_device),
+        ms_per_step=metrics.get("ms_per_step") if alone is None else alone,
     )
 
 

@@ -150,6 +150,6 @@ def budget_table(report: RaceReport, budget: int) -> Table:
         if e.accuracy is not None:
             score = f"{e.accuracy:.3f} ± {e.error:.3f}"
         speed = "–" if e.ms_per_step is None else f"{e.ms_per_step:.1f}"
-        label = e.label if budget in e.budgets else f"{e.label} (beyond the budget)"
+        label = e.label if e.bytes <= budget else f"{e.label} (beyond the budget)"
         table.add_row(label, f"{e.lr:g}", score, f"{e.states:,}", f"{e.bytes:,}", speed)
     return table

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from sgc.finetune.checkpoint import CheckpointError
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.job import run, store_in
-from sgc.results import Result
+from sgc.finetune.summary import is_whole
+from sgc.finetune.train import Interrupted
+from sgc.results import Result, ResultStoreError
 
 __all__ = ["Runner", "gpu_count", "worker_pool"]
+
+#: What is wrong with the folder, or with all runs, and not with one method.
+_STOPS_ALL = (Interrupted, ResultStoreError, CheckpointError, BrokenProcessPool)
 
 
 class Runner:
@@ -38,6 +46,7 @@ class Runner:
 
     def __init__(self, folder: Path, *, jobs: int = 1, console: Console) -> None:
         self.folder, self.jobs, self.console = folder, jobs, console
+        self.failed: dict[str, str] = {}  # by run id, why
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Runner":
@@ -53,14 +62,18 @@ class Runner:
     def run(self, configs: Sequence[FinetuneConfig], *, title: str) -> dict[str, Result]:
         """Results of all configs, by run id, those from earlier included.
 
+        A run that fails does not keep the others from being done; it is missing in the answer and
+        its error stands in :attr:`failed`.
+
         Raises:
-            as :func:`sgc.finetune.run`; runs that go on at that moment are finished first.
+            as :func:`sgc.finetune.run`: what would stop the others, too (runs that go on at that
+                moment are finished first), and the first error if all runs failed.
         """
         wanted = {config.run_id: config for config in configs}
         done = {
             result.run_id: result
             for result in store_in(self.folder).load()
-            if result.run_id in wanted
+            if result.run_id in wanted and is_whole(result)
         }
         rest = [config for run_id, config in wanted.items() if run_id not in done]
         with self._progress(title, len(wanted), len(done)) as step:
@@ -70,15 +83,38 @@ class Runner:
         return done
 
     def _results(self, configs: Sequence[FinetuneConfig]) -> Iterator[Result]:
+        errors: list[Exception] = []
+        for config, outcome in self._outcomes(configs):
+            try:
+                result = outcome()
+            except _STOPS_ALL:
+                raise
+            except Exception as error:
+                name = f"{config.method}, lr {config.lr:g}, seed {config.seed}"
+                text = f"{name} failed: {type(error).__name__}: {error}"
+                self.console.print(text, highlight=False, markup=False)
+                self.failed[config.run_id] = f"{type(error).__name__}: {error}"
+                errors.append(error)
+            else:
+                yield result
+        if errors and len(errors) == len(configs):
+            raise errors[0]
+
+    def _outcomes(
+        self, configs: Sequence[FinetuneConfig]
+    ) -> Iterator[tuple[FinetuneConfig, Callable[[], Result]]]:
+        """Each run, and what carries it out or says how it ended."""
         if self._pool is None:
             quiet = Console(quiet=True)
             for config in configs:
-                yield run(config, folder=self.folder, console=quiet)
+                yield config, partial(run, config, folder=self.folder, console=quiet)
             return
-        futures = [
-            self._pool.submit(_run, config.to_dict(), str(self.folder)) for config in configs
-        ]
-        yield from _completed(futures)
+        futures = {
+            self._pool.submit(_run, config.to_dict(), str(self.folder)): config
+            for config in configs
+        }
+        for future in as_completed(futures):
+            yield futures[future], partial(_result, future)
 
     @contextmanager
     def _progress(self, title: str, total: int, done: int) -> Iterator[Any]:
@@ -115,16 +151,8 @@ def gpu_count() -> int:
     return torch.cuda.device_count() if torch.version.cuda else 0
 
 
-def _completed(futures: Iterable[Future[dict[str, Any]]]) -> Iterator[Result]:
-    """As they end; the first error stops those that have not begun."""
-    waiting = list(futures)
-    try:
-        for future in as_completed(waiting):
-            yield Result.from_dict(future.result())
-    except BaseException:
-        for future in waiting:
-            future.cancel()
-        raise
+def _result(future: Future[dict[str, Any]]) -> Result:
+    return Result.from_dict(future.result())
 
 
 def _settle(places: Any) -> None:

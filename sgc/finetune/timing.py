@@ -19,7 +19,7 @@ from sgc.finetune.runner import gpu_count, worker_pool
 from sgc.finetune.train import batch_loss
 from sgc.results import Result
 
-__all__ = ["KIND", "step_times", "time_steps"]
+__all__ = ["KIND", "step_times", "time_steps", "timing_id"]
 
 KIND = "finetune-timing"
 _WARM, _TIMED = 5, 20
@@ -29,7 +29,7 @@ def time_steps(configs: Sequence[FinetuneConfig], *, folder: Path, console: Cons
     """Time some steps of each config, alone on its device, into the result store of ``folder``."""
     store = store_in(folder)
     known = step_times(store.load())
-    todo = [config for config in configs if (config.method, config.lr) not in known]
+    todo = [config for config in configs if timing_id(config) not in known]
     with progress_bar(console, title="timing", steps=max(1, len(todo))) as on_step:
         for number, result in enumerate(_all_timed(todo), start=1):
             store.append(result)
@@ -46,13 +46,14 @@ def _all_timed(configs: Sequence[FinetuneConfig]) -> Iterator[Result]:
         yield from pool.map(_timed, configs)
 
 
-def step_times(results: Sequence[Result]) -> dict[tuple[str, float], float]:
-    """Milliseconds of a step by (spec, rate), from a store."""
-    return {
-        (r.config["method"], r.config["lr"]): r.metrics["ms_per_step"]
-        for r in results
-        if r.kind == KIND
-    }
+def step_times(results: Sequence[Result]) -> dict[str, float]:
+    """Milliseconds of a step by :func:`timing_id`, from a store, which may hold other tasks too."""
+    return {r.run_id: r.metrics["ms_per_step"] for r in results if r.kind == KIND}
+
+
+def timing_id(config: FinetuneConfig) -> str:
+    """Of the result that :func:`time_steps` writes for a config."""
+    return hashlib.sha256(f"{KIND} {config.run_id}".encode()).hexdigest()[:12]
 
 
 def _timed(config: FinetuneConfig) -> Result:
@@ -73,7 +74,7 @@ def _timed(config: FinetuneConfig) -> Result:
         _wait(device)
         durations.append(time.perf_counter() - began)
     return Result(
-        run_id=hashlib.sha256(f"{KIND} {config.run_id}".encode()).hexdigest()[:12],
+        run_id=timing_id(config),
         kind=KIND,
         config=config.to_dict(),
         seed=config.seed,

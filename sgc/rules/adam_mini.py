@@ -68,7 +68,7 @@ def _mean_squares(
     x: Tensor, rows: int, dtype: torch.dtype, *, squared: bool
 ) -> Float[Tensor, "n rows"]:
     """Half precision is read as it is: its own squares would vanish (1e-4² is 0 in float16)."""
-    flat = x.reshape(len(x), rows, -1)
+    flat = x.reshape(len(x), rows, x[0].numel() // max(1, rows))
     if squared:
         return flat.mean(2, dtype=dtype)
     return torch.linalg.vector_norm(flat, dim=2, dtype=dtype).square() / flat.shape[2]

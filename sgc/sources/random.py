@@ -11,7 +11,7 @@ from torch import Tensor
 from projections.seeding import stream
 from sgc import adam
 from sgc.blocks import State
-from sgc.options import whole
+from sgc.options import flag, whole
 from sgc.sources.base import Source
 
 
@@ -29,7 +29,7 @@ class Random(Source):
     stored = False
 
     def __init__(self, *, orthonormal: bool = True, seed: int = 0) -> None:
-        self.orthonormal, self.seed = bool(orthonormal), whole("seed", seed)
+        self.orthonormal, self.seed = flag("orthonormal", orthonormal), whole("seed", seed)
         self._latest: dict[tuple[object, ...], tuple[int, Tensor]] = {}
 
     def find(

@@ -30,7 +30,7 @@ class Dense(Update):
 
     def to_dense(self, shape: tuple[int, ...]) -> Float[Tensor, "n *shape"]:
         whole = self.values if isinstance(self.values, Tensor) else torch.stack([*self.values])
-        return whole.reshape(-1, *shape)
+        return whole.reshape(len(whole), *shape)
 
     def covered_part(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *shape"]:
         return together(gradients)

@@ -131,6 +131,13 @@ def test_adapters_draw_nobody_elses_random_numbers(config) -> None:
         assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("rank", [1, 4])
+def test_the_scale_of_lora_is_2_at_every_rank_if_nothing_is_said(rank: int, config) -> None:
+    ready = prepare(config(f"lora:rank={rank}"))
+    scales = [layer.scaling["default"] for layer in ready.recipe.layers()]
+    assert scales == [2.0] * len(ready.targets)
+
+
 @pytest.mark.parametrize("spec", ["lora:rank=2,alpha=8", "relora:rank=2,merge_every=2"])
 def test_merging_changes_no_answer(spec: str, config, tiny_model: Path) -> None:
     ready = prepare(config(spec, lr=1e-2))

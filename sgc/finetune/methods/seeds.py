@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 
-from sgc.registry import _KIND_OF_OPTION, KINDS, option_names, resolve
+from sgc.registry import option_names, parts_of, resolve
 from sgc.specs import Value
 
 __all__ = ["with_seeds"]
@@ -30,14 +30,10 @@ def with_seeds(
 
 
 def _seed_options(kind: str, name: str, options: Mapping[str, Value]) -> list[str]:
-    found = []
-    parameters = inspect.signature(resolve(kind, name)).parameters
-    for option in option_names(kind, name) or ():
-        chosen = options.get(option, parameters[option].default)
-        part = _KIND_OF_OPTION.get(option, option)
-        if option == "seed":
-            found.append(option)
-        elif part in KINDS and isinstance(chosen, str) and _by_options(part, chosen):
+    found = ["seed"] if "seed" in (option_names(kind, name) or ()) else []
+    for option, (part, default) in parts_of(kind, name).items():
+        chosen = options.get(option, default)
+        if isinstance(chosen, str) and _by_options(part, chosen):
             prefix = f"{option}."
             own = {k.removeprefix(prefix): v for k, v in options.items() if k.startswith(prefix)}
             found += [prefix + key for key in _seed_options(part, chosen, own)]
