@@ -10,8 +10,9 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m sgc finetune --group-by-length --out runs/demo \
 		--beside results/compare-nvidia-h200.jsonl
 
+# A process a core, each with one thread.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

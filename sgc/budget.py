@@ -13,7 +13,7 @@ from sgc.options import whole as integer
 from sgc.registry import create
 from sgc.specs import Spec, Value
 
-__all__ = ["BudgetError", "Plan", "Prediction", "largest_size", "plan", "predict"]
+__all__ = ["BudgetError", "Plan", "Prediction", "largest_size", "plan", "predict", "smallest_size"]
 
 _STEP_BYTES = 4  # the step counter of a parameter, a float32
 _LARGEST_SIZE = 2**24
@@ -126,7 +126,8 @@ def plan(
 
     size = largest_size(state, whole, budget_bytes)
     if size is None:
-        raise BudgetError(_smallest(base, spec, parameters, budget_bytes))
+        least = predict(compressor(smallest := smallest_size(whole)), parameters)
+        raise BudgetError(_too_large(of_size(smallest), least, budget_bytes))
     found = compressor(size)
     if all(_plain(found, p) for p in parameters):
         raise ValueError(
@@ -179,6 +180,30 @@ def largest_size(
         else:
             above = middle
     return size
+
+
+def smallest_size(whole: Callable[[int], int]) -> int:
+    """The size that takes the fewest bytes of 1, 2, 4, …, 128, or the first one that exists.
+
+    Args:
+        whole: bytes of a size, as for :func:`largest_size`.
+
+    Raises:
+        BudgetError: there is no size; says why not the first.
+    """
+    takes: list[tuple[int, int]] = []
+    reason = ""
+    powers = [2**i for i in range(8)]
+    for size in (*powers, *_sizes()):
+        if takes and size not in powers:
+            break
+        try:
+            takes.append((whole(size), size))
+        except ValueError as error:
+            reason = reason or str(error)
+    if not takes:
+        raise BudgetError(f"no size fits these parameters: {reason}")
+    return min(takes)[1]
 
 
 def _sizes() -> Iterator[int]:
@@ -251,24 +276,13 @@ def _fitting(spec: Spec, parameters: list[Tensor], budget: int) -> Plan:
     return Plan(spec, budget, predicted)
 
 
-def _smallest(base: Compressor, spec: Spec, parameters: list[Tensor], budget: int) -> str:
-    takes: list[tuple[int, int, str]] = []
-    reason = ""
-    powers = (1, 2, 4, 8, 16, 32, 64, 128)
-    for size in (*powers, *_sizes()):
-        if takes and size not in powers:
-            break
-        try:
-            sized = spec.updated(**(base.size(size) or {}))
-            predicted = predict(create("compressor", sized.name, **sized.options), parameters)
-        except ValueError as error:
-            reason = reason or str(error)
-            continue
-        takes.append((predicted.bytes, predicted.shared_bytes, sized.format()))
-    if not takes:
-        return f"{spec.format()} fits no size to these parameters: {reason}"
-    total, shared, text = min(takes)
+def _too_large(spec: Spec, least: Prediction, budget: int) -> str:
     hint = ""
-    if shared > total // 2 and "projection=srht" not in text:
-        hint = f"; {shared:,} of them are shared (A): projection=srht,recovery=omp keeps little"
-    return f"the smallest {text} takes {total:,} bytes{hint}; the budget is {budget:,}"
+    if least.shared_bytes > least.bytes // 2 and spec.options.get("projection") != "srht":
+        hint = (
+            f"; {least.shared_bytes:,} of them are shared (A): projection=srht,recovery=omp keeps "
+            "little"
+        )
+    return (
+        f"the smallest {spec.format()} takes {least.bytes:,} bytes{hint}; the budget is {budget:,}"
+    )

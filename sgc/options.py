@@ -39,6 +39,17 @@ def number(name: str, value: Any, *, least: float = -math.inf) -> float:
     return float(value)
 
 
+def positive(name: str, value: float) -> float:
+    """An option that must be above 0.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if number(name, value) <= 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
+    return float(value)
+
+
 def flag(name: str, value: Any) -> bool:
     """An option that must be true or false.
 

@@ -55,7 +55,7 @@ class Compressor(abc.ABC):
     #: a residual rule, or one.
     residual: float | str | Residual = 0.0
     #: Whether a stage around this one asks what its updates cover, whatever its own residual is.
-    _is_inner = False
+    _is_inner: bool = False
 
     @property
     def native(self) -> bool:

@@ -46,6 +46,11 @@ class WithBases(Compressor):
         self.source: Source = part("source", source)
 
     def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
+        own = self.basis_state(shape, device, dtype)
+        return {**own, **super().init_state(shape, device, dtype)}
+
+    def basis_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
+        """What the basis of one parameter needs."""
         side = min(matrix_shape(shape))
         state = {
             "basis_step": torch.tensor(0.0),  # on the CPU, like AdamW's step; 0 is never
@@ -61,9 +66,10 @@ class WithBases(Compressor):
         if not self.source.stored:  # what all parameters share then is that of the first step
             like = torch.zeros((), device=device, dtype=dtype).expand(matrix_shape(shape))
             self._find([like], [{}], None, 1)
+        super().prepare(shape, device, dtype)
 
     def shared_tensors(self) -> dict[str, int]:
-        return self.source.shared_tensors()
+        return {**self.source.shared_tensors(), **super().shared_tensors()}
 
     def _late(self, states: Sequence[State], step: Step) -> list[int]:
         """Those whose basis is missing or old."""

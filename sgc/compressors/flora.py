@@ -7,16 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sgc.blocks import State, block
-from sgc.compressors.adafactor import (
-    clipped,
-    factored_state,
-    positive,
-    preconditioned,
-    weight_scale,
-)
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
+from sgc.factored import Factored
 from sgc.matrices import as_matrix, is_wide, matrix_shape, project, reduced_shape
-from sgc.options import flag, number, part, whole
+from sgc.options import part, whole
 from sgc.rules.momentum import Momentum
 from sgc.sources.base import Source
 from sgc.sources.random import Random
@@ -77,9 +71,9 @@ class Flora(Compressor):
                 f"source={type(self.source).__name__} looks at gradients, so its bases would have "
                 "to be stored; FLoRA draws them again: leave source out"
             )
-        self.eps1, self.eps2 = positive("eps1", eps1), number("eps2", eps2, least=0)
-        self.clip, self.decay_rate = positive("clip", clip), -positive("-decay_rate", -decay_rate)
-        self.scale_parameter = flag("scale_parameter", scale_parameter)
+        self.second = Factored(
+            eps1=eps1, eps2=eps2, clip=clip, decay_rate=decay_rate, scale_parameter=scale_parameter
+        )
 
     def refuses(self, shape: Shape) -> str | None:
         if len(shape) < 2:
@@ -95,14 +89,14 @@ class Flora(Compressor):
     def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
         return {
             "basis_step": torch.tensor(0.0),  # on the CPU, like the step counter
-            **factored_state(shape, device, dtype),
+            **self.second.init_state(shape, device, dtype),
         }
 
     def compress(
         self, gradients: Sequence[Tensor], states: Sequence[State], *, step: Step
     ) -> Compressed:
         beta1 = step.betas[0]
-        U = preconditioned(gradients, states, step=step, eps1=self.eps1, rate=self.decay_rate)
+        U = self.second.divided(gradients, states, step=step)
         matrices = [as_matrix(u) for u in U]
         wide = is_wide(tuple(matrices[0].shape))
         # Parameters that share their step count replaced B at the same step.
@@ -132,10 +126,10 @@ class Flora(Compressor):
         step: Step,
     ) -> Update:
         assert compressed.inner is not None
-        return Dense(clipped(compressed.inner.p, self.clip))
+        return Dense(self.second.clipped(compressed.inner.p))
 
     def step_scale(self, weights: Sequence[Tensor]) -> Float[Tensor, " n"] | None:
-        return weight_scale(weights, least=self.eps2) if self.scale_parameter else None
+        return self.second.step_scale(weights)
 
     def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
         like = torch.zeros((), device=device, dtype=dtype).expand(matrix_shape(shape))

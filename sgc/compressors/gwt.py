@@ -12,12 +12,11 @@ from sgc import adam
 from sgc.blocks import State, together
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
 from sgc.compressors.none import NoCompression
-from sgc.compressors.stages import refuse_clash, refuse_own_residual
+from sgc.compressors.stages import Stage
 from sgc.matrices import matrix_shape
-from sgc.options import flag, number, part, whole
+from sgc.options import flag, number, whole
 from sgc.residuals.base import Residual
 from sgc.rules.adam import Adam
-from sgc.rules.base import Rule
 from sgc.updates import Dense, Lazy, Update
 from sgc.updates.partial import Partial
 
@@ -25,7 +24,7 @@ from sgc.updates.partial import Partial
 _COARSEST = 10
 
 
-class GWT(Compressor):
+class GWT(Stage):
     """Gradient Wavelet Transform (Wen et al. 2025): moments of the coarse half of the coarse half…
 
     An orthonormal Haar transform of l levels along the rows of G (tensors of more than two
@@ -65,34 +64,23 @@ class GWT(Compressor):
     ) -> None:
         self.level = whole("level", level, least=0)
         self.details, self.alpha = flag("details", details), number("alpha", alpha)
-        self.inner: Compressor = part("compressor", inner)
         self.residual = residual
-        self.residual_rule  # noqa: B018 — a rule that does not exist is refused now
+        own = self.residual_rule.init_state((1, 1), torch.device("meta"), torch.float32)
+        self.wrap(inner, own=own, completes=True)
         dense = isinstance(self.inner, NoCompression) and isinstance(self.inner.rule, Adam)
         if self.details and not dense:
             raise ValueError(
                 "details=True divides by the root of a dense V, which inner="
                 f"{type(self.inner).__name__} does not have: use inner='none', or details=False"
             )
-        refuse_own_residual(self, self.inner)
-        own = self.residual_rule.init_state((1, 1), torch.device("meta"), torch.float32)
-        refuse_clash(self, own, self.inner)
-        self.inner._is_inner = True
 
-    @property
-    def rule(self) -> Rule:  # type: ignore[override]
-        """The inner compressor's."""
-        return self.inner.rule
+    def inner_shape(self, shape: Shape) -> Shape:
+        rows, columns = _matrix_shape(shape)
+        return (rows, -(-columns // 2**self.level))
 
     def refuses(self, shape: Shape) -> str | None:
-        reason = self.inner.refuses(self._coarse(shape))
+        reason = super().refuses(shape)
         return reason and f"of {tuple(shape)}, after {self.level} levels: {reason}"
-
-    def moment_shape(self, shape: Shape) -> Shape:
-        return self.inner.moment_shape(self._coarse(shape))
-
-    def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
-        return self.inner.init_state(self._coarse(shape), device, dtype)
 
     def compress(
         self, gradients: Sequence[Tensor], states: Sequence[State], *, step: Step
@@ -127,22 +115,9 @@ class GWT(Compressor):
 
         return Dense(Lazy(len(A), with_details))
 
-    def step_scale(self, weights: Sequence[Tensor]) -> Float[Tensor, " n"] | None:
-        return self.inner.step_scale(weights)
-
-    def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        self.inner.prepare(self._coarse(shape), device, dtype)
-
     def size(self, size: int) -> dict[str, Any]:
         """A finer level: 1 is level 10, 11 is level 0, and there is nothing larger."""
         return {"level": _COARSEST + 1 - size}
-
-    def shared_tensors(self) -> dict[str, int]:
-        return self.inner.shared_tensors()
-
-    def _coarse(self, shape: Shape) -> Shape:
-        rows, columns = _matrix_shape(shape)
-        return (rows, -(-columns // 2**self.level))
 
     def _fine(
         self, coefficients: Float[Tensor, "n m b"] | Sequence[Float[Tensor, "m b"]], shape: Shape

@@ -1,40 +1,79 @@
-"""What a stage checks of the compressor that it wraps."""
+"""Stages: compressors in front of another compressor, which works on what they make of G."""
+
+import copy
+from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sgc.blocks import State
-from sgc.compressors.base import Compressor
+from sgc.compressors.base import Compressor, Shape
+from sgc.options import part
+from sgc.rules.base import Rule
 
 
-def refuse_clash(stage: Compressor, own: State, inner: Compressor) -> None:
-    """A stage and its inner compressor must not keep two things under one name.
+class Stage(Compressor):
+    """What all stages hand on to their inner compressor.
 
-    Args:
-        stage: the outer one.
-        own: what it keeps itself of one parameter, of any shape.
-        inner: what it wraps.
-
-    Raises:
-        ValueError: they would; names them.
+    A stage calls :meth:`wrap` in its constructor, says by :meth:`inner_shape` what the inner
+    compressor gets to see, and writes ``compress`` and ``decompress`` around the inner one's.
     """
-    theirs = inner.init_state((64, 64), torch.device("meta"), torch.float32)
-    if both := sorted(own.keys() & theirs.keys()):
-        raise ValueError(
-            f"inner={type(inner).__name__} inside {type(stage).__name__}: the two would share one "
-            f"state ({', '.join(both)}); choose another inner compressor"
-        )
 
+    inner: Compressor
 
-def refuse_own_residual(stage: Compressor, inner: Compressor) -> None:
-    """A stage that completes its update itself makes no use of what the inner one would do.
+    def wrap(self, inner: str | Compressor, *, own: State, completes: bool) -> None:
+        """Take the inner compressor, by name or as an object, which stays as it is.
 
-    Raises:
-        ValueError: the inner compressor has a residual that the stage has not.
-    """
-    if inner.residual_rule.active and inner.residual != stage.residual:
-        name, rule = type(inner).__name__, type(inner.residual_rule).__name__
-        raise ValueError(
-            f"inner={name} inside {type(stage).__name__}: its own residual ({rule}) would not be "
-            f"applied there; give residual to {type(stage).__name__}, and an inner compressor "
-            "that has moments"
-        )
+        Args:
+            inner: the compressor.
+            own: what this stage keeps itself of one parameter, of any shape.
+            completes: whether this stage's own residual says what becomes of what the two of them
+                leave uncovered. The inner one's would then not be asked.
+
+        Raises:
+            ValueError: the two would keep two things under one name, or the inner compressor has
+                a residual that would not be asked; names them.
+        """
+        self.inner = copy.copy(part("compressor", inner))
+        names = f"inner={type(self.inner).__name__} inside {type(self).__name__}"
+        rule = self.inner.residual_rule
+        if completes and rule.active and self.inner.residual != self.residual:
+            raise ValueError(
+                f"{names}: its own residual ({type(rule).__name__}) would not be applied there; "
+                f"give residual to {type(self).__name__}, and an inner compressor that has moments"
+            )
+        theirs = self.inner.init_state((64, 64), torch.device("meta"), torch.float32)
+        if both := sorted(own.keys() & theirs.keys()):
+            raise ValueError(
+                f"{names}: the two would share one state ({', '.join(both)}); choose another inner "
+                "compressor"
+            )
+        self.inner._is_inner = completes
+
+    def inner_shape(self, shape: Shape) -> Shape:
+        """Shape of what the inner compressor gets for a parameter of this shape."""
+        return shape
+
+    @property
+    def rule(self) -> Rule:  # type: ignore[override]
+        """The inner compressor's."""
+        return self.inner.rule
+
+    def refuses(self, shape: Shape) -> str | None:
+        return self.inner.refuses(self.inner_shape(shape))
+
+    def moment_shape(self, shape: Shape) -> Shape:
+        return self.inner.moment_shape(self.inner_shape(shape))
+
+    def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
+        return self.inner.init_state(self.inner_shape(shape), device, dtype)
+
+    def step_scale(self, weights: Sequence[Tensor]) -> Float[Tensor, " n"] | None:
+        return self.inner.step_scale(weights)
+
+    def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
+        self.inner.prepare(self.inner_shape(shape), device, dtype)
+
+    def shared_tensors(self) -> dict[str, int]:
+        return self.inner.shared_tensors()

@@ -3,23 +3,21 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sgc.blocks import State, block, together
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
 from sgc.compressors.bases import WithBases
 from sgc.compressors.none import NoCompression
-from sgc.compressors.stages import refuse_clash, refuse_own_residual
+from sgc.compressors.stages import Stage
 from sgc.matrices import as_matrix, is_wide, matrix_shape, project, reduced_shape
-from sgc.options import number, part
+from sgc.options import number
 from sgc.residuals.base import Residual
-from sgc.rules.base import Rule
 from sgc.sources.base import Source
 from sgc.updates import LowRank, Update
 
 
-class Subspace(WithBases):
+class Subspace(WithBases, Stage):
     """Project a matrix on a subspace of its shorter side, then let another compressor work there.
 
     For m < n, ``R = B_t G`` with ``B_t ∈ R^{r×m}`` (r×n remain), otherwise ``R = G B_tᵀ`` (m×r
@@ -58,26 +56,20 @@ class Subspace(WithBases):
             convergence=convergence,
             transfer=transfer,
         )
-        self.inner: Compressor = part("compressor", inner)
         self.alpha = number("alpha", alpha)
         self.residual = residual
-        self.residual_rule  # noqa: B018 — a rule that does not exist is refused now
+        example = ((self.rank, self.rank), torch.device("meta"), torch.float32)
+        own = {**self.basis_state(*example), **self.residual_rule.init_state(*example)}
+        self.wrap(inner, own=own, completes=True)
         rows_of_rank = isinstance(self.inner, NoCompression) and self.inner.rule.elementwise
         if self.transfer != "keep" and not rows_of_rank:
             raise ValueError(
                 f"transfer={transfer!r} turns moments that have the rank as a dimension, which "
                 f"those of inner={type(self.inner).__name__} have not: use transfer='keep'"
             )
-        refuse_own_residual(self, self.inner)
-        example = ((self.rank, self.rank), torch.device("meta"), torch.float32)
-        own = {**super().init_state(*example), **self.residual_rule.init_state(*example)}
-        refuse_clash(self, own, self.inner)
-        self.inner._is_inner = True
 
-    @property
-    def rule(self) -> Rule:  # type: ignore[override]
-        """The inner compressor's."""
-        return self.inner.rule
+    def inner_shape(self, shape: Shape) -> Shape:
+        return reduced_shape(shape, self.rank)
 
     def refuses(self, shape: Shape) -> str | None:
         if len(shape) < 2:
@@ -85,15 +77,8 @@ class Subspace(WithBases):
         rows, columns = matrix_shape(shape)
         if self.rank > min(rows, columns):
             return f"rank={self.rank} exceeds the shorter side of a {rows}×{columns} matrix"
-        reason = self.inner.refuses(reduced_shape(shape, self.rank))
+        reason = super().refuses(shape)
         return reason and f"after the projection of {tuple(shape)} on rank {self.rank}: {reason}"
-
-    def moment_shape(self, shape: Shape) -> Shape:
-        return self.inner.moment_shape(reduced_shape(shape, self.rank))
-
-    def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
-        inner = self.inner.init_state(reduced_shape(shape, self.rank), device, dtype)
-        return {**super().init_state(shape, device, dtype), **inner}
 
     def compress(
         self, gradients: Sequence[Tensor], states: Sequence[State], *, step: Step
@@ -135,16 +120,6 @@ class Subspace(WithBases):
         if is_wide(tuple(compressed.gradients[0].shape)):
             return LowRank(N.mT, bases, None if covered is None else covered.mT, transposed=True)
         return LowRank(N, bases, covered)
-
-    def step_scale(self, weights: Sequence[Tensor]) -> Float[Tensor, " n"] | None:
-        return self.inner.step_scale(weights)
-
-    def shared_tensors(self) -> dict[str, int]:
-        return {**super().shared_tensors(), **self.inner.shared_tensors()}
-
-    def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        super().prepare(shape, device, dtype)
-        self.inner.prepare(reduced_shape(shape, self.rank), device, dtype)
 
     def size(self, size: int) -> dict[str, int]:
         return {"rank": size}

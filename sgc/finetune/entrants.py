@@ -1,18 +1,17 @@
 """How large each way of training may be under a budget."""
 
-from collections.abc import Callable
 from functools import lru_cache
 
 from torch import nn
 
-from sgc.budget import BudgetError, largest_size
+from sgc.budget import BudgetError, largest_size, smallest_size
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import Method, resolve_method
 from sgc.finetune.methods.base import Cost
 from sgc.finetune.model import load_model
 from sgc.finetune.targets import Parameters, target_parameters
 from sgc.finetune.task import load_task
-from sgc.specs import Spec, SpecError
+from sgc.specs import Spec
 
 __all__ = ["largest"]
 
@@ -47,10 +46,12 @@ def largest(spec: str, config: FinetuneConfig, budget: int) -> Method:
     def state(size: int) -> int:
         return cost(of_size(size), shared=False).bytes
 
-    size = largest_size(state, lambda size: cost(of_size(size)).bytes, budget)
+    def whole(size: int) -> int:
+        return cost(of_size(size)).bytes
+
+    size = largest_size(state, whole, budget)
     if size is None:
-        least = _least(lambda size: cost(of_size(size)).bytes)
-        raise BudgetError(f"its smallest size takes {least}")
+        raise BudgetError(f"its smallest size takes {whole(smallest_size(whole)):,} bytes")
     return of_size(size)
 
 
@@ -65,13 +66,3 @@ def _model_of(config: FinetuneConfig) -> tuple[nn.Module, Parameters]:
 def _model(config: FinetuneConfig) -> tuple[nn.Module, Parameters]:
     """The model whose shapes are planned for; it is never trained."""
     return _model_of(config.replace(method="", lr=1.0, seed=0))
-
-
-def _least(whole: Callable[[int], int]) -> str:
-    found, reason = [], ""
-    for size in (1, 2, 4, 8, 16, 32, 64, 128):
-        try:
-            found.append(whole(size))
-        except (ValueError, SpecError) as error:
-            reason = reason or str(error)
-    return f"{min(found):,} bytes" if found else f"more than there is: {reason}"
