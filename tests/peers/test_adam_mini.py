@@ -25,7 +25,7 @@ PARAMETERS = [
 @pytest.mark.parametrize("eps", [1e-12, 1e-2])
 @pytest.mark.parametrize(("name", "shape", "block_rows"), PARAMETERS)
 def test_each_kind_of_parameter(name, shape, block_rows, eps, monkeypatch):
-    """Also with decay and a large ε, which both add to √V̂: 1e-12 (measured 4e-15)."""
+    """Also with decay and a large ε, which both add to √V̂, to 1e-12."""
     Adam_mini = package("adam_mini", monkeypatch).Adam_mini
     start = normal(*shape).double()
     theirs, ours = (torch.nn.Parameter(start.clone()) for _ in range(2))
