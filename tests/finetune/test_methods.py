@@ -223,7 +223,7 @@ def test_the_seed_reaches_every_part() -> None:
     assert resolve_method(f"{NESTED},inner.seed=3").compressor(seed=7).inner.seed == 3
     assert resolve_method("frugal").compressor(seed=7).source.seed == 7
     assert resolve_method("frugal:source=svd").compressor(seed=7).source is not None
-    both = resolve_method("subspace:source=random,source.seed=2,inner=apollo").compressor(seed=7)
+    both = resolve_method("subspace:source=random,source.seed=2,inner=adjoint").compressor(seed=7)
     assert (both.source.seed, both.inner.seed) == (2, 7)
     assert "seed" not in resolve_method("mesgc").spec
 
