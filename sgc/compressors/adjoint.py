@@ -76,8 +76,7 @@ class Adjoint(Compressor):
         self.projection = projection
         self.rule = elementwise(part("rule", rule))
         self.chunker: Chunker = part("chunker", chunker, chunks=chunks, seed=seed)
-        self.residual = residual
-        self.residual_rule  # noqa: B018 — a rule that does not exist is refused now
+        self.take_residual(residual)
         self._operators = Operators(projection, measurements // chunks, seed=seed)
 
     def refuses(self, shape: Shape) -> str | None:

@@ -62,6 +62,11 @@ class Compressor(abc.ABC):
         """Whether the update is AdamW's own, so that torch's AdamW takes the parameter."""
         return False
 
+    def take_residual(self, residual: float | str | Residual) -> None:
+        """Set :attr:`residual`; a rule that does not exist is refused now, not in a step."""
+        self.residual = residual
+        self._residual_rule = residual_of(residual)
+
     @cached_property
     def _residual_rule(self) -> Residual:
         return residual_of(self.residual)

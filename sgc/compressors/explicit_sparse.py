@@ -61,8 +61,7 @@ class ExplicitSparse(Compressor):
         self.entries = whole("entries", entries, least=1)
         self.refresh_every = whole("refresh_every", refresh_every, least=0)
         self.alpha = number("alpha", alpha)
-        self.residual = residual
-        self.residual_rule  # noqa: B018 — a rule that does not exist is refused now
+        self.take_residual(residual)
 
     def refuses(self, shape: Shape) -> str | None:
         numel = math.prod(shape)

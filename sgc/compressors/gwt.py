@@ -64,7 +64,7 @@ class GWT(Stage):
     ) -> None:
         self.level = whole("level", level, least=0)
         self.details, self.alpha = flag("details", details), number("alpha", alpha)
-        self.residual = residual
+        self.take_residual(residual)
         own = self.residual_rule.init_state((1, 1), torch.device("meta"), torch.float32)
         self.wrap(inner, own=own, completes=True)
         dense = isinstance(self.inner, NoCompression) and isinstance(self.inner.rule, Adam)

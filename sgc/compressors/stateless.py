@@ -22,8 +22,7 @@ class ResidualOnly(Compressor):
     rule = Stateless()
 
     def __init__(self, *, residual: float | str | Residual = 1.0) -> None:
-        self.residual = residual
-        self.residual_rule  # noqa: B018 — an unknown name is refused now
+        self.take_residual(residual)
 
     def refuses(self, shape: Shape) -> str | None:
         return None

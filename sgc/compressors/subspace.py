@@ -57,7 +57,7 @@ class Subspace(WithBases, Stage):
             transfer=transfer,
         )
         self.alpha = number("alpha", alpha)
-        self.residual = residual
+        self.take_residual(residual)
         example = ((self.rank, self.rank), torch.device("meta"), torch.float32)
         own = {**self.basis_state(*example), **self.residual_rule.init_state(*example)}
         self.wrap(inner, own=own, completes=True)
