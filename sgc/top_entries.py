@@ -53,8 +53,7 @@ def top_entries(
                 gradients,
                 chunks=chunker.chunks,
                 length=length,
-                rotation=chunker.rotation(length, gradients[0].device),
-                dealt=chunker.layout == "dealt",
+                dealt=chunker.dealt,
                 sparsity=sparsity,
                 energy=energy,
             )
@@ -87,8 +86,7 @@ def energies(gradients: Sequence[Tensor]) -> Float[Tensor, " n"]:
             gradients,
             chunks=1,
             length=gradients[0].numel(),
-            rotation=None,
-            dealt=False,
+            dealt=None,
             sparsity=1,
             energy=True,
         )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import sgc
 from sgc.chunkers.base import Chunker
+from sgc.hashing import lowbias32
 from tests.conftest import makeable
 
 every_chunker = pytest.mark.parametrize("name", makeable("chunker"))
@@ -47,18 +48,16 @@ def test_source_is_the_map_behind_split(name, chunks, length, missing):
 @every_chunker
 @pytest.mark.parametrize(("chunks", "length"), [(1, 5), (7, 30), (16, 9)])
 def test_a_declared_layout_is_the_map(name, chunks, length, device):
-    """Kernels follow ``layout`` and ``rotation`` instead of ``source``."""
+    """Kernels follow ``layout`` and ``turns`` instead of ``source``."""
     chunker = sgc.create("chunker", name, chunks=chunks, seed=2)
     if chunker.layout is None:
         pytest.skip(f"{name} declares no layout")
     slots = torch.arange(chunks * length, device=device)
     q, j = slots // length, slots % length
     if chunker.layout == "dealt":
-        turn = chunker.rotation(length, device)
-        rotation = torch.zeros(length, device=device) if turn is None else turn
-        assert ((rotation >= 0) & (rotation < chunks)).all()
-        expected = j * chunks + (q - rotation[j].long()) % chunks
-        assert (chunker.nbytes > 0) == (turn is not None)  # what is kept is counted
+        multiply, add = chunker.dealt
+        turn = lowbias32(j * multiply + add) % chunks if multiply else torch.zeros_like(j)
+        expected = j * chunks + (q - turn) % chunks
     else:
         assert chunker.layout == "consecutive"
         expected = slots

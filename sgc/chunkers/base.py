@@ -20,8 +20,10 @@ class Chunker(abc.ABC):
     """
 
     #: Maps that a kernel can follow. "consecutive": chunk q is the run ``q·length + j``. "dealt":
-    #: c consecutive entries go to c chunks, ``place = j·c + (q − rotation[j]) mod c``. None: any.
+    #: c consecutive entries go to c chunks, ``place = j·c + (q − turn(j)) mod c``. None: any.
     layout: ClassVar[str | None] = None
+    #: (m, a): in the "dealt" layout ``turn(j) = lowbias32(m·j + a) mod c``, or 0 if m is 0.
+    turns: tuple[int, int] = (0, 0)
 
     def __init__(self, *, chunks: int, seed: int = 0) -> None:
         if chunks < 1:
@@ -33,14 +35,10 @@ class Chunker(abc.ABC):
     def source(self, slots: Int[Tensor, "*n"], *, length: int) -> Int[Tensor, "*n"]:
         """Places in the padded vector (``chunks·length`` long) of the given slots: a bijection."""
 
-    def rotation(self, length: int, device: torch.device) -> Int[Tensor, " length"] | None:
-        """int32 turns, from 0 to c − 1, of the "dealt" layout; None where all are 0."""
-        return None
-
     @property
-    def nbytes(self) -> int:
-        """Bytes kept so far: a rotation a group of c entries, where a kernel asked for it."""
-        return 0
+    def dealt(self) -> tuple[int, int] | None:
+        """:attr:`turns` in the "dealt" layout; None in others."""
+        return self.turns if self.layout == "dealt" else None
 
     def length(self, numel: int) -> int:
         """Chunk length ``⌈d/c⌉`` for a vector of ``numel`` = d.

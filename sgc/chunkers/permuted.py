@@ -23,21 +23,7 @@ class Permuted(Chunker):
     def __init__(self, *, chunks: int, seed: int = 0) -> None:
         super().__init__(chunks=chunks, seed=seed)
         keys = stream(seed, "permuted").integers(1, 2**31 - 1, size=2)
-        self._add, self._multiply = int(keys[0]), int(keys[1]) | 1
-        self._turns: dict[tuple[int, torch.device], Int[Tensor, " length"]] = {}  # for kernels
-
-    def rotation(self, length: int, device: torch.device) -> Int[Tensor, " length"]:
-        key = (length, device)
-        if key not in self._turns:
-            every = torch.arange(length, device=device)
-            self._turns[key] = self._rotation(every).to(torch.int32)
-            if device.type == "cuda":  # later calls may come on other streams
-                torch.cuda.current_stream(device).synchronize()
-        return self._turns[key]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(table.nbytes for table in self._turns.values())
+        self.turns = (int(keys[1]) | 1, int(keys[0]))
 
     def source(self, slots: Int[Tensor, "*n"], *, length: int) -> Int[Tensor, "*n"]:
         group = slots % length
@@ -66,4 +52,5 @@ class Permuted(Chunker):
         return turned - sign * self.chunks * (turned >= self.chunks if sign > 0 else turned < 0)
 
     def _rotation(self, group: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-        return lowbias32(group * self._multiply + self._add) % self.chunks
+        multiply, add = self.turns
+        return lowbias32(group * multiply + add) % self.chunks

@@ -46,6 +46,7 @@ def compare(
     pooling: options.Pooling = "auto",
     steps: options.Steps = 560,
     batch_size: options.BatchSize = 16,
+    micro_batch: options.MicroBatch = None,
     max_length: options.MaxLength = 48,
     group_by_length: options.GroupByLength = False,
     dtype: options.DType = "float32",
@@ -108,6 +109,7 @@ def compare(
             pooling=pooling,  # type: ignore[arg-type] # checked by the config
             steps=steps,
             batch_size=batch_size,
+            micro_batch=micro_batch,
             max_length=max_length,
             group_by_length=group_by_length,
             seed=seed,

@@ -65,6 +65,7 @@ def finetune(
     pooling: options.Pooling = "auto",
     steps: options.Steps = 560,
     batch_size: options.BatchSize = 16,
+    micro_batch: options.MicroBatch = None,
     max_length: options.MaxLength = 48,
     group_by_length: options.GroupByLength = False,
     seed: options.Seed = 0,
@@ -108,6 +109,7 @@ def finetune(
             pooling=pooling,  # type: ignore[arg-type] # checked by the config
             steps=steps,
             batch_size=batch_size,
+            micro_batch=micro_batch,
             max_length=max_length,
             group_by_length=group_by_length,
             seed=seed,

@@ -66,6 +66,15 @@ Pooling = Annotated[
 ]
 Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps.", rich_help_panel=TRAINING)]
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples a step.", rich_help_panel=TRAINING)]
+MicroBatch = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Examples that go through the model at a time; gradients of a batch are summed.",
+        show_default="the whole batch",
+        rich_help_panel=TRAINING,
+    ),
+]
 Precision = Annotated[
     str,
     typer.Option(

@@ -140,7 +140,4 @@ class Adjoint(Compressor):
         return Lazy(len(measured), make)
 
     def shared_tensors(self) -> dict[str, int]:
-        report = self._operators.shared_tensors()
-        if self.chunker.nbytes:
-            report[f"rotations of {self.chunks} chunks"] = self.chunker.nbytes
-        return report
+        return self._operators.shared_tensors()

@@ -130,8 +130,6 @@ class MESGC(Compressor):
         A = self._operators(length, device, dtype)
         nothing = torch.zeros(1, self.measurements, device=device, dtype=dtype)
         self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
-        if self.chunker.layout and kernels.usable([nothing]):
-            self.chunker.rotation(length, device)
 
     def size(self, size: int) -> dict[str, Any]:
         """More chunks, each as dense and as long to measure as the default's."""
@@ -168,8 +166,7 @@ class MESGC(Compressor):
                 numel=numel,
                 chunks=self.chunks,
                 length=length,
-                rotation=self.chunker.rotation(length, support.device),
-                dealt=self.chunker.layout == "dealt",
+                dealt=self.chunker.dealt,
                 alpha=self.alpha,
             )
             return Sparse(place.view(n, -1), values.view(n, -1))
@@ -197,6 +194,4 @@ class MESGC(Compressor):
         report = self._operators.shared_tensors()
         for where, A in self._operators.made().items():
             report[f"solver's cache for A {where}"] = self.recovery.cached_nbytes(A)
-        if self.chunker.nbytes:
-            report[f"rotations of {self.chunks} chunks"] = self.chunker.nbytes
         return report

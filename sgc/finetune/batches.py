@@ -11,7 +11,7 @@ from sgc.finetune.data import Examples
 from sgc.finetune.randomness import derived_seed
 from sgc.finetune.readers import DataError
 
-__all__ = ["Batch", "Order", "Tokens", "by_length", "collate", "tokenise"]
+__all__ = ["Batch", "Order", "Tokens", "by_length", "collate", "passes", "tokenise"]
 
 _WINDOW = 8  # batches whose rows are sorted by length before they are cut, if asked for
 
@@ -137,6 +137,14 @@ class Order:
         sorted_rows = torch.cat([w[self.lengths[w].argsort(stable=True)] for w in windows])
         plan = sorted_rows.view(self.batches, self.batch_size)
         return plan[torch.randperm(self.batches, generator=generator)].tolist()
+
+
+def passes(tokens: Tokens, rows: Sequence[int], *, size: int | None) -> list[list[int]]:
+    """``rows`` in parts of at most ``size``, long texts with long ones; as they are if they fit."""
+    if size is None or len(rows) <= size:
+        return [list(rows)]
+    ranked = sorted(rows, key=lambda row: len(tokens.ids[row]))
+    return [ranked[start : start + size] for start in range(0, len(ranked), size)]
 
 
 def by_length(tokens: Tokens, *, batch_size: int) -> Iterator[Batch]:

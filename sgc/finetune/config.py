@@ -17,7 +17,7 @@ Precision = Literal["full", "autocast"]
 _PLACES = ("model", "data")
 _PER_RUN = ("method", "lr", "seed")
 #: Settings that results may be older than: at their defaults they are no part of a run's identity.
-_NEWER = {"evaluate": "test", "precision": "full"}
+_NEWER = {"evaluate": "test", "precision": "full", "micro_batch": None}
 _CHOICES = {"dtype": DType, "pooling": Pooling, "precision": Precision, "evaluate": Part}
 
 
@@ -43,6 +43,8 @@ class FinetuneConfig:
         head_lr: peak learning rate of the head, which is always plain AdamW.
         steps: optimizer steps.
         batch_size: examples a step.
+        micro_batch: examples that go through the model at a time, those of like length together;
+            the gradients of a larger batch are summed. None takes the batch at once.
         max_length: tokens an example is cut to.
         group_by_length: texts of like length share a batch: faster, slightly less accurate.
         warmup: share of the steps in which the learning rate rises; it then falls linearly to 0.
@@ -71,6 +73,7 @@ class FinetuneConfig:
     head_lr: float = 1e-3
     steps: int = 560
     batch_size: int = 16
+    micro_batch: int | None = None
     max_length: int = 48
     group_by_length: bool = False
     warmup: float = 0.06
@@ -86,6 +89,8 @@ class FinetuneConfig:
         for name, least in (("steps", 1), ("batch_size", 1), ("max_length", 4), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ConfigError(f"micro_batch must be at least 1, got {self.micro_batch}")
         for name in ("lr", "head_lr"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be a number above 0, got {getattr(self, name)}")

@@ -9,14 +9,13 @@ from statistics import median
 import torch
 from rich.console import Console
 
-from sgc.finetune.batches import Order, collate
+from sgc.finetune.batches import Order
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.job import store_in
 from sgc.finetune.prepare import prepare
 from sgc.finetune.progress import progress_bar
-from sgc.finetune.randomness import seeded
 from sgc.finetune.runner import gpu_count, worker_pool
-from sgc.finetune.train import batch_loss
+from sgc.finetune.train import backward
 from sgc.results import Result
 
 __all__ = ["KIND", "step_times", "time_steps", "timing_id"]
@@ -63,12 +62,9 @@ def _timed(config: FinetuneConfig) -> Result:
     run.model.train()
     durations = []
     for step in range(_WARM + _TIMED):
-        batch = collate(run.task.train, order.rows(step)).to(device)
         _wait(device)
         began = time.perf_counter()
-        with seeded(config.seed, "dropout", step, device=device):
-            loss = batch_loss(run.model, batch, config.precision)
-        loss.backward()
+        backward(run.model, run.task.train, order.rows(step), config, step=step)
         run.optimizer.step()
         run.optimizer.zero_grad()
         _wait(device)

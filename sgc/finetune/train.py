@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sgc.finetune import checkpoint
-from sgc.finetune.batches import Batch, Order, Tokens, collate
+from sgc.finetune.batches import Batch, Order, Tokens, collate, passes
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.forward import logits
 from sgc.finetune.randomness import seeded
 
-__all__ = ["Diverged", "Interrupted", "Training", "linear_schedule", "train"]
+__all__ = ["Diverged", "Interrupted", "Training", "backward", "linear_schedule", "train"]
 
 CHECKPOINT_SECONDS = 20.0
 _STEPS_BETWEEN_LOOKS = 10  # on a GPU: reading the loss waits for it
@@ -107,15 +107,12 @@ def train(
     saved = looked = time.monotonic()
     with checkpoint.stop_signals() as stop:
         for step in range(len(losses), config.steps):
-            batch = collate(tokens, order.rows(step)).to(device)
-            with seeded(config.seed, "dropout", step, device=device):
-                loss = batch_loss(model, batch, config.precision)
-            loss.backward()
+            loss = backward(model, tokens, order.rows(step), config, step=step)
             optimizer.step()
             after_step(step + 1)
             scheduler.step()
             optimizer.zero_grad()
-            pending.append(loss.detach())
+            pending.append(loss)
             if len(pending) < look_every and step + 1 < config.steps and not stop.name:
                 continue
             new = torch.stack(pending).tolist()
@@ -135,6 +132,25 @@ def train(
                 raise Interrupted(f"stopped by {stop.name} after step {step + 1}")
             looked = time.monotonic()
     return Training(losses=losses, seconds_per_step=sorted(durations)[len(durations) // 2])
+
+
+def backward(
+    model: nn.Module, tokens: Tokens, rows: Sequence[int], config: FinetuneConfig, *, step: int
+) -> Tensor:
+    """Add the gradient of the mean loss over ``rows``; returns that loss, detached.
+
+    Args:
+        step: dropout is drawn from it and the config's seed.
+    """
+    device = torch.device(config.device)
+    losses = []
+    with seeded(config.seed, "dropout", step, device=device):
+        for part in passes(tokens, rows, size=config.micro_batch):
+            batch = collate(tokens, part).to(device)
+            loss = batch_loss(model, batch, config.precision) * (len(part) / len(rows))
+            loss.backward()
+            losses.append(loss.detach())
+    return torch.stack(losses).sum()
 
 
 def batch_loss(model: nn.Module, batch: Batch, precision: str = "full") -> Tensor:

@@ -68,17 +68,24 @@ __device__ void store_energy(const Energy& mine, double* to) {
     }
 }
 
-// Chunks dealt out: entry i goes to place i / c of chunk (i + rotation[i / c]) mod c. A thread scans
+// How far the group of c entries is turned when it is dealt out: sgc/chunkers/base.py.
+__device__ __forceinline__ int turn_of(const long long group, const long long multiply,
+                                       const long long add, const long long chunks) {
+    const unsigned hash = lowbias32((unsigned)group * (unsigned)multiply + (unsigned)add);
+    return multiply ? (int)(hash % (unsigned)chunks) : 0;
+}
+
+// Chunks dealt out: entry i goes to place i / c of chunk (i + turn(i / c)) mod c. A thread scans
 // one chunk; the threads of a warp read neighbours. Grid: shares, tiles of 256 chunks, gradients.
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_dealt(const u64* __restrict__ gradients, const int* __restrict__ rotation, u64* candidates,
-          double* energy, const long long numel, const long long chunks_, const long long length_,
+top_dealt(const u64* __restrict__ gradients, const long long multiply, const long long add,
+          u64* candidates, double* energy, const long long numel, const long long chunks_, const long long length_,
           const long long share_, const long long per_chunk) {
     extern __shared__ int turn[];
     const int chunks = (int)chunks_, length = (int)length_, share = (int)share_;
     const int first = blockIdx.x * share, last = min(length, first + share);
     for (int g = first + threadIdx.x; g < last; g += THREADS)
-        turn[g - first] = rotation ? rotation[g] : 0;
+        turn[g - first] = turn_of(g, multiply, add, chunks);
     __syncthreads();
 
     const int width = min(chunks, THREADS), lanes = THREADS / width;
@@ -116,8 +123,8 @@ top_dealt(const u64* __restrict__ gradients, const int* __restrict__ rotation, u
 }
 
 // The same for S = 1 and c a multiple of PACK, with 16-byte loads. A thread scans the chunks PACK u
-// to PACK u + PACK - 1: in each group they are a window of PACK neighbours, turned by the group's
-// rotation, which two aligned packs hold. Winners of a block meet in shared memory.
+// to PACK u + PACK - 1: in each group they are a window of PACK neighbours, turned as the
+// group is, which two aligned packs hold. Winners of a block meet in shared memory.
 #if DTYPE == 2
 typedef u64 Winner;  // magnitude << 32 | ~place
 #else
@@ -145,7 +152,7 @@ __device__ __forceinline__ Pack window(const Pack& a, const Pack& b, const int s
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 4)
-top_dealt_packed(const u64* __restrict__ gradients, const int* __restrict__ rotation,
+top_dealt_packed(const u64* __restrict__ gradients, const long long multiply, const long long add,
                  u64* candidates, double* energy, const long long chunks_, const long long length_,
                  const long long share_) {
     extern __shared__ __align__(16) char shared[];
@@ -157,7 +164,7 @@ top_dealt_packed(const u64* __restrict__ gradients, const int* __restrict__ rota
     const int u = threadIdx.x % packs, lane = threadIdx.x / packs;
     for (int q = threadIdx.x; q < chunks; q += THREADS) found[q] = 0;
     for (int g = first + threadIdx.x; g < last; g += THREADS)
-        turn[g - first] = rotation ? rotation[g] : 0;
+        turn[g - first] = turn_of(g, multiply, add, chunks);
     __syncthreads();
 
     const uint4* gradient = reinterpret_cast<const uint4*>(gradients[blockIdx.z]);
@@ -256,10 +263,10 @@ top_consecutive(const u64* __restrict__ gradients, u64* candidates, double* ener
     if (energy) store_energy(sum, energy + ((long long)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x);
 }
 
-// Keys of the chosen entries (n, c, s) to places and values. rotation as above; `dealt` says which
-// of the two layouts it is.
+// Keys of the chosen entries (n, c, s) to places and values. `dealt` says which of the two
+// layouts it is.
 extern "C" __global__ void __launch_bounds__(THREADS)
-read_entries(const u64* __restrict__ gradients, const int* __restrict__ rotation,
+read_entries(const u64* __restrict__ gradients, const long long multiply, const long long add,
              const u64* __restrict__ keys, long long* index, float* values, const long long total,
              const long long chunks, const long long length, const long long s,
              const long long dealt) {
@@ -270,7 +277,7 @@ read_entries(const u64* __restrict__ gradients, const int* __restrict__ rotation
     const long long q = slot / s % chunks, parameter = slot / s / chunks;
     long long at = q * length + place;
     if (dealt) {
-        long long o = q - (rotation ? rotation[place] : 0);
+        long long o = q - turn_of(place, multiply, add, chunks);
         at = place * chunks + o + (o < 0 ? chunks : 0);
     }
     index[slot] = place;
@@ -285,8 +292,8 @@ read_entries(const u64* __restrict__ gradients, const int* __restrict__ rotation
 #endif
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-top_of_whole(const u64* __restrict__ gradients, const int* __restrict__ rotation, long long* index,
-             float* values, double* energy, const long long numel, const long long chunks,
+top_of_whole(const u64* __restrict__ gradients, const long long multiply, const long long add,
+             long long* index, float* values, double* energy, const long long numel, const long long chunks,
              const long long length, const long long s_, const long long dealt) {
     __shared__ int counts[THREADS / 32];
     const int s = (int)s_, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -304,7 +311,7 @@ top_of_whole(const u64* __restrict__ gradients, const int* __restrict__ rotation
         if (place < length) {
             long long at = q * length + place;
             if (dealt) {
-                const long long o = q - (rotation ? rotation[place] : 0);
+                const long long o = q - turn_of(place, multiply, add, chunks);
                 at = place * chunks + o + (o < 0 ? chunks : 0);
             }
             if (at < numel) x[v] = gradient[at];
@@ -371,7 +378,7 @@ top_of_whole(const u64* __restrict__ gradients, const int* __restrict__ rotation
 // padding that was picked becomes none. Values of none are 0, the others are multiplied by alpha.
 extern "C" __global__ void __launch_bounds__(THREADS)
 to_parameter(const long long* __restrict__ support, const float* __restrict__ values,
-             const int* __restrict__ rotation, long long* index, float* scaled,
+             const long long multiply, const long long add, long long* index, float* scaled,
              const long long total, const long long numel, const long long chunks,
              const long long length, const long long s, const long long dealt, const float alpha) {
     const long long slot = (long long)blockIdx.x * THREADS + threadIdx.x;
@@ -379,7 +386,7 @@ to_parameter(const long long* __restrict__ support, const float* __restrict__ va
     const long long place = support[slot], q = slot / s % chunks;
     long long at = q * length + place;
     if (dealt && place >= 0) {
-        const long long o = q - (rotation ? rotation[place] : 0);
+        const long long o = q - turn_of(place, multiply, add, chunks);
         at = place * chunks + o + (o < 0 ? chunks : 0);
     }
     const bool exists = place >= 0 && at < numel;

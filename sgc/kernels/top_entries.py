@@ -15,7 +15,7 @@ _LONGEST = 8192
 _THREADS = 256
 _LOADS = 256  # of a thread, at least, where there is enough to read
 _PACKED_LOADS = 128  # the same for loads of 16 bytes
-_TURNS = 8192  # rotations that a block keeps in shared memory
+_TURNS = 8192  # turns that a block keeps in shared memory
 _GRID = 65535  # blocks of a grid's second and third dimension
 _CANDIDATES = 2**26  # bytes of scratch at a time
 
@@ -30,8 +30,7 @@ def largest(
     *,
     chunks: int,
     length: int,
-    rotation: Int[Tensor, " length"] | None,
-    dealt: bool,
+    dealt: tuple[int, int] | None,
     sparsity: int,
     energy: bool,
 ) -> tuple[Int[Tensor, "n c s"], Float[Tensor, "n c s"], Float[Tensor, " n"] | None]:
@@ -41,8 +40,7 @@ def largest(
         gradients: n tensors that :func:`sgc.kernels.usable` takes.
         chunks: c.
         length: of a chunk.
-        rotation: int32, see :meth:`sgc.chunkers.base.Chunker.rotation`; None for zeros.
-        dealt: chunks are dealt out entry by entry, not consecutive.
+        dealt: see :attr:`sgc.chunkers.base.Chunker.dealt`; None for consecutive chunks.
         sparsity: s, see :func:`fits`.
         energy: also sum the squares.
     """
@@ -54,14 +52,13 @@ def largest(
             table,
             chunks=chunks,
             length=length,
-            rotation=rotation,
             dealt=dealt,
             sparsity=sparsity,
             energy=energy,
         )
     keep = next(size for size in (1, 2, 4, 8) if size >= sparsity)
     macros = {"DTYPE": DTYPES[gradients[0].dtype], "S": keep}
-    if dealt:
+    if dealt is not None:
         width = min(chunks, _THREADS)
         lanes, tiles = _THREADS // width, -(-chunks // width)
         share = min(length, lanes * _LOADS, _TURNS)
@@ -71,14 +68,14 @@ def largest(
         shares, per_share = -(-length // share), keep
     pack = 16 // gradients[0].element_size()
     packed = (
-        dealt
+        dealt is not None
         and keep == 1
         and chunks % pack == 0
         and chunks <= pack * _THREADS
         and chunks * length == numel
         and all(g.data_ptr() % 16 == 0 for g in gradients)
     )
-    if packed:
+    if dealt is not None and packed:
         lanes = _THREADS // (chunks // pack)
         share = min(length, lanes * _PACKED_LOADS, _TURNS)
         tiles, shares, per_share = 1, -(-length // share), 1
@@ -89,7 +86,6 @@ def largest(
                 gradients[start : start + at_once],
                 chunks=chunks,
                 length=length,
-                rotation=rotation,
                 dealt=dealt,
                 sparsity=sparsity,
                 energy=energy,
@@ -105,19 +101,19 @@ def largest(
     if energy:
         squares = torch.empty(n, shares * tiles, dtype=torch.float64, device=device)
     grid = (shares, tiles, n)
-    if packed:
+    if dealt is not None and packed:
         kernel("top_entries.cu", "top_dealt_packed", **macros)(
             grid,
             _THREADS,
-            *(table, rotation, candidates, squares, chunks, length, share),
+            *(table, *dealt, candidates, squares, chunks, length, share),
             device=device,
             shared=chunks * (8 if pack == 4 else 4) + 4 * share,
         )
-    elif dealt:
+    elif dealt is not None:
         kernel("top_entries.cu", "top_dealt", **macros)(
             grid,
             _THREADS,
-            *(table, rotation, candidates, squares),
+            *(table, *dealt, candidates, squares),
             *(numel, chunks, length, share, shares * per_share),
             device=device,
             shared=4 * share,
@@ -140,8 +136,8 @@ def largest(
     kernel("top_entries.cu", "read_entries", **macros)(
         (-(-keys.numel() // _THREADS),),
         _THREADS,
-        *(table, rotation, keys, index, values),
-        *(keys.numel(), chunks, length, sparsity, int(dealt)),
+        *(table, *(dealt or (0, 0)), keys, index, values),
+        *(keys.numel(), chunks, length, sparsity, int(dealt is not None)),
         device=device,
     )
     return index, values, None if squares is None else squares.sum(1)
@@ -153,8 +149,7 @@ def _of_whole_chunks(
     *,
     chunks: int,
     length: int,
-    rotation: Int[Tensor, " length"] | None,
-    dealt: bool,
+    dealt: tuple[int, int] | None,
     sparsity: int,
     energy: bool,
 ) -> tuple[Int[Tensor, "n c s"], Float[Tensor, "n c s"], Float[Tensor, " n"] | None]:
@@ -167,8 +162,8 @@ def _of_whole_chunks(
     kernel("top_entries.cu", "top_of_whole", DTYPE=dtype, V=a_thread)(
         (chunks, n),
         _THREADS,
-        *(table, rotation, index, values, squares),
-        *(gradients[0].numel(), chunks, length, sparsity, int(dealt)),
+        *(table, *(dealt or (0, 0)), index, values, squares),
+        *(gradients[0].numel(), chunks, length, sparsity, int(dealt is not None)),
         device=device,
     )
     return index, values, None if squares is None else squares.sum(1)
@@ -181,8 +176,7 @@ def to_parameter(
     numel: int,
     chunks: int,
     length: int,
-    rotation: Int[Tensor, " length"] | None,
-    dealt: bool,
+    dealt: tuple[int, int] | None,
     alpha: float,
 ) -> tuple[Int[Tensor, "rows s"], Float[Tensor, "rows s"]]:
     """Places in the parameter (−1 is none) and ``alpha·values`` (0 there)."""
@@ -191,8 +185,9 @@ def to_parameter(
     kernel("top_entries.cu", "to_parameter")(
         (-(-support.numel() // _THREADS),),
         _THREADS,
-        *(support, values, rotation, index, scaled),
-        *(support.numel(), numel, chunks, length, support.shape[1], int(dealt), float(alpha)),
+        *(support, values, *(dealt or (0, 0)), index, scaled),
+        *(support.numel(), numel, chunks, length, support.shape[1]),
+        *(int(dealt is not None), float(alpha)),
         device=support.device,
     )
     return index, scaled
