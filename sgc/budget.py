@@ -1,7 +1,7 @@
 """Budget first: how large a method may be to fill so many bytes, before anything is trained."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 import torch
@@ -229,9 +229,9 @@ def predict(
     Raises:
         ValueError: a matrix that the compressor cannot take.
     """
-    parameters = trainable(model)
-    state = sum(_state_bytes(compressor, p) for p in parameters)
-    for p in parameters:
+    alike = _alike(trainable(model))
+    state = sum(len(group) * _state_bytes(compressor, group[0]) for group in alike)
+    for p, *_ in alike:
         if shared and not _plain(compressor, p):
             compressor.prepare(tuple(p.shape), p.device, adam.moment_dtype(p.dtype))
     return Prediction(state, sum(compressor.shared_tensors().values()) if shared else 0)
@@ -242,6 +242,14 @@ def trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
     if isinstance(model, nn.Module):
         return [p for p in model.parameters() if p.requires_grad]
     return list(model)
+
+
+def _alike(parameters: Iterable[Tensor]) -> Collection[list[Tensor]]:
+    """Parameters together that take the same."""
+    groups: dict[tuple[object, ...], list[Tensor]] = {}
+    for p in parameters:
+        groups.setdefault((tuple(p.shape), p.dtype, p.device), []).append(p)
+    return groups.values()
 
 
 def _state_bytes(compressor: Compressor, p: Tensor) -> int:

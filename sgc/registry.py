@@ -8,7 +8,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from sgc.builtin import BUILTIN
@@ -188,7 +188,7 @@ def parts_of(kind: str, name: str) -> dict[str, tuple[str, Any]]:
         >>> parts_of("compressor", "galore")["inner"]
         ('compressor', 'none')
     """
-    parameters = inspect.signature(resolve(kind, name)).parameters
+    parameters = _parameters(resolve(kind, name))
     return {
         option: (_KIND_OF_OPTION.get(option, option), parameters[option].default)
         for option in option_names(kind, name) or []
@@ -198,10 +198,15 @@ def parts_of(kind: str, name: str) -> dict[str, tuple[str, Any]]:
 
 def option_names(kind: str, name: str) -> list[str] | None:
     """Keyword options of a part, in order; None when it takes any keyword."""
-    parameters = inspect.signature(resolve(kind, name)).parameters.values()
+    parameters = _parameters(resolve(kind, name)).values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+@functools.lru_cache(maxsize=512)
+def _parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(factory).parameters
 
 
 def did_you_mean(name: str, names: list[str]) -> str:

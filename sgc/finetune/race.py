@@ -14,6 +14,7 @@ from sgc.finetune.lineup import METHODS, REFERENCES, family_of
 from sgc.finetune.pareto import plot_races
 from sgc.finetune.race_report import Entry, RaceReport, budget_table
 from sgc.finetune.runner import Runner
+from sgc.finetune.targets import TargetError
 from sgc.finetune.task import locate
 from sgc.finetune.timing import step_times, time_steps, timing_id
 from sgc.finetune.tuning import GRID, best_rate, next_rates
@@ -120,7 +121,7 @@ def _enter(plan: Race, config: FinetuneConfig) -> tuple[list[_Entrant], dict[str
         for budget in sorted(set(plan.budgets)):
             try:
                 method = largest(spec, config, budget)
-            except BudgetError as error:
+            except (BudgetError, TargetError) as error:  # too large, or not for this model
                 refused.setdefault(label, {})[budget] = str(error)
             else:
                 entered.setdefault((label, method.spec), (method, []))[1].append(budget)

@@ -21,7 +21,7 @@ from sgc.results import Result
 __all__ = ["KIND", "step_times", "time_steps", "timing_id"]
 
 KIND = "finetune-timing"
-_WARM, _TIMED = 5, 20
+_WARM, _TIMED = 4, 12
 
 
 def time_steps(configs: Sequence[FinetuneConfig], *, folder: Path, console: Console) -> None:

@@ -9,7 +9,9 @@ from rich.console import Console
 import sgc
 from sgc.compressors.none import NoCompression
 from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.methods.bitfit import BitFit
 from sgc.finetune.race import Race, race, show_race
+from sgc.finetune.targets import TargetError
 from sgc.results import ResultStore
 
 METHODS = {"sign": "sign-sgd", "broken": "test-breaks", "galore": "galore"}
@@ -112,3 +114,14 @@ def test_times_of_another_task_in_the_folder_are_not_taken(plan, tmp_path):
         if r.kind == "finetune-timing"
     ]
     assert timed == [4, 8]
+
+
+def test_a_method_that_the_model_has_nothing_for_is_left_out(plan, tmp_path, monkeypatch):
+    def prepare(self, model, targets):
+        raise TargetError("no bias vectors here")
+
+    monkeypatch.setattr(BitFit, "planned", prepare)
+    both = dataclasses.replace(plan, methods={"sign": "sign-sgd", "bitfit": "bitfit"})
+    report = race(both, folder=tmp_path, console=quiet())
+    assert [entry.label for entry in report.entries] == ["sign"]
+    assert report.refused == {"bitfit": {10_000: "no bias vectors here"}}
