@@ -51,6 +51,7 @@ def compare(
     group_by_length: options.GroupByLength = False,
     dtype: options.DType = "float32",
     precision: options.Precision = "full",
+    compile_blocks: options.Compile = False,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     out: options.Out = options.OUT,
@@ -116,6 +117,7 @@ def compare(
             device=device,
             dtype=dtype,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
+            compile=compile_blocks,
         )
         if budget:
             target = report or out / "race.json"

@@ -72,6 +72,7 @@ def finetune(
     device: options.Device = "auto",
     dtype: options.DType = "float32",
     precision: options.Precision = "full",
+    compile_blocks: options.Compile = False,
     out: options.Out = options.OUT,
     beside: options.Beside = None,
     save_model: Annotated[
@@ -116,6 +117,7 @@ def finetune(
             device=device,
             dtype=dtype,  # type: ignore[arg-type] # checked by the config
             precision=precision,  # type: ignore[arg-type] # checked by the config
+            compile=compile_blocks,
         )
         result = run(config, folder=out, console=console, save_to=save_model)
         label = short_label(method.spec, lr=method.lr)

@@ -82,6 +82,14 @@ Precision = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Fuse the model's layers with torch.compile: faster steps on a GPU, a slow first one.",
+        rich_help_panel=TRAINING,
+    ),
+]
 DType = Annotated[
     str, typer.Option(help="Of the weights: float32 or bfloat16.", rich_help_panel=TRAINING)
 ]

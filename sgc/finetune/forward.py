@@ -1,6 +1,7 @@
 """One pass through the model."""
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,12 @@ def logits(model: nn.Module, batch: Batch, *, precision: str = "full") -> Tensor
         batch: on the model's device.
         precision: ``full``, or ``autocast`` for matrix products in bfloat16.
     """
-    inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
-    if batch.types is not None and "token_type_ids" in inspect.signature(model.forward).parameters:
+    inputs: dict[str, Any] = {"input_ids": batch.ids, "attention_mask": batch.mask}
+    accepted = inspect.signature(model.forward).parameters
+    if batch.types is not None and "token_type_ids" in accepted:
         inputs["token_type_ids"] = batch.types
+    if "use_cache" in accepted:  # of keys and values, for generating: nothing is generated
+        inputs["use_cache"] = False
     device, low = batch.ids.device.type, torch.bfloat16
     with torch.autocast(device, dtype=low, enabled=precision == "autocast"):
         found: Tensor = model(**inputs).logits

@@ -26,6 +26,7 @@ from sgc.finetune.targets import Parameters
 
 __all__ = [
     "ModelError",
+    "compile_blocks",
     "load_model",
     "load_tokenizer",
     "model_path",
@@ -33,6 +34,7 @@ __all__ = [
     "train_only",
 ]
 
+_COMPILED_FORMS = 64
 _MEAN_CLASS = "MeanPoolingClassifier"
 
 
@@ -107,6 +109,31 @@ def train_only(model: nn.Module, *trained: Parameters) -> None:
     chosen = {id(parameter) for part in trained for parameter in part.values()}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
+
+
+def compile_blocks(model: nn.Module, *, backend: str = "inductor") -> None:
+    """Compile each of the model's repeated blocks, in place; names of parameters stay.
+
+    Equal blocks share one compiled form, and so do later models of the same make in a process:
+    only the first step waits for the compiler. The lengths and numbers of texts may change.
+
+    Raises:
+        ModelError: nothing in the model is repeated.
+    """
+    blocks = [block for group in model.modules() for block in _repeated(group)]
+    if not blocks:
+        raise ModelError(f"{type(model).__name__} has no repeated blocks that could be compiled")
+    # Forms differ by what needs a gradient; many methods are tried in one process.
+    limit = max(_COMPILED_FORMS, torch._dynamo.config.recompile_limit)
+    torch._dynamo.config.recompile_limit = limit
+    for block in blocks:
+        block.compile(dynamic=True, backend=backend)
+
+
+def _repeated(module: nn.Module) -> list[nn.Module]:
+    """The blocks of a list of equals, such as the layers of a transformer; else none."""
+    equals = isinstance(module, nn.ModuleList) and len({type(block) for block in module}) == 1
+    return list(module.children()) if equals else []
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import resolve_method
 from sgc.finetune.methods import Recipe
-from sgc.finetune.model import load_model, train_only
+from sgc.finetune.model import compile_blocks, load_model, train_only
 from sgc.finetune.optimizer import check_shapes, make_optimizer
 from sgc.finetune.targets import Parameters, head_parameters, target_parameters
 from sgc.finetune.task import Task, load_task
@@ -57,6 +57,8 @@ def prepare(config: FinetuneConfig) -> Prepared:
     recipe = method.recipe(seed=config.seed)
     tuned = recipe.prepare(model, targets)
     train_only(model, tuned, head)
+    if config.compile:
+        compile_blocks(model)
     return Prepared(
         task=task,
         model=model,
