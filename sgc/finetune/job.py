@@ -46,6 +46,7 @@ def run(
     console: Console,
     title: str | None = None,
     save_to: Path | None = None,
+    alone: bool = True,
 ) -> Result:
     """Fine-tune once, or return the result that ``folder`` already has for this config.
 
@@ -56,6 +57,8 @@ def run(
         title: what the progress bar says; the method by default.
         save_to: also write the fine-tuned model here, a folder that is new or empty (a finished
             run is then trained again).
+        alone: whether the run has its device for itself. The result says so: if not, its times are
+            not those of the method.
 
     Raises:
         RunBusyError: another process has this run in hand.
@@ -80,7 +83,9 @@ def run(
                 f"{title}: already in {store.path} as {config.run_id}, not run again{other}",
             )
         else:
-            done = _carry_out(config, place, console=console, title=title, save_to=save_to)
+            done = _carry_out(
+                config, place, console=console, title=title, save_to=save_to, alone=alone
+            )
             if known is None:
                 store.append(done)
             known = known or done
@@ -103,13 +108,20 @@ def _known(store: ResultStore, config: FinetuneConfig) -> Result | None:
 
 
 def _carry_out(
-    config: FinetuneConfig, place: Path, *, console: Console, title: str, save_to: Path | None
+    config: FinetuneConfig,
+    place: Path,
+    *,
+    console: Console,
+    title: str,
+    save_to: Path | None,
+    alone: bool,
 ) -> Result:
     with console.status("reading model and data"):
         ready = prepare(config)
     task, model, recipe = ready.task, ready.model, ready.recipe
     metrics: dict[str, object] = {
         "status": "finished",
+        "alone": alone,
         "test_accuracy": None,
         "test_examples": len(task.test),
         "test_majority": majority_share(task.test.labels),

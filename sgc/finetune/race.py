@@ -13,7 +13,7 @@ from sgc.finetune.entrants import largest
 from sgc.finetune.lineup import METHODS, REFERENCES, family_of
 from sgc.finetune.pareto import plot_races
 from sgc.finetune.race_report import Entry, RaceReport, budget_table
-from sgc.finetune.runner import Runner
+from sgc.finetune.runner import Course, Runner
 from sgc.finetune.targets import TargetError
 from sgc.finetune.task import locate
 from sgc.finetune.timing import step_times, time_steps, timing_id
@@ -56,13 +56,28 @@ class _Entrant:
     budgets: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """An entrant's course: rates with their scores, the runs that count, and their results."""
+
+    entrant: _Entrant
+    tried: Mapping[float, float | None]
+    finals: Sequence[FinetuneConfig]
+    found: Mapping[str, Result]
+
+    @property
+    def first(self) -> Result:
+        return self.found[self.finals[0].run_id]
+
+
 def race(plan: Race, *, folder: Path, console: Console, jobs: int = 1) -> RaceReport:
     """Size, tune, run and time every method; finished runs are taken from ``folder``.
 
-    The learning rate of each entrant is the best of a walk along the grid, by accuracy on a
-    validation part of the training data; the test part is looked at with the chosen rate only.
-    Runs that share their device with others (``jobs`` > 1) are not timed: some steps of each
-    entrant are timed alone, afterwards.
+    Every entrant takes its course at its own pace. Its learning rate is the best of a walk along
+    the grid, by accuracy on a validation part of the training data; the test part is looked at with
+    the chosen rate only.
+    Of entrants whose runs shared their device with others (``jobs`` > 1), some steps are timed
+    alone, afterwards.
 
     Raises:
         BudgetError: nobody fits.
@@ -77,31 +92,22 @@ def race(plan: Race, *, folder: Path, console: Console, jobs: int = 1) -> RaceRe
     if not any(e.budgets for e in entrants):
         raise BudgetError("no method fits into any of the budgets")
     with Runner(folder, jobs=jobs, console=console) as runner:
-        tried = _tune(plan, config, entrants, runner)
-        finals = [
-            [
-                config.replace(method=e.method.spec, lr=best_rate(scores), seed=config.seed + seed)
-                for seed in range(plan.seeds)
-            ]
-            for e, scores in zip(entrants, tried, strict=True)
-        ]
-        # A seed after the other: an early stop leaves a fair picture.
-        in_turn = [runs[seed] for seed in range(plan.seeds) for runs in finals]
-        found = runner.run(in_turn, title="racing")
-    for e, runs in zip(entrants, finals, strict=True):
-        for reason in (runner.failed[run.run_id] for run in runs if run.run_id not in found):
-            why = dict.fromkeys(e.budgets or plan.budgets, f"a run failed: {reason}")
-            refused.setdefault(e.label, {}).update(why)
-    done = [all(run.run_id in found for run in runs) for runs in finals]
-    if jobs > 1:
-        whole = [runs[0] for runs, is_done in zip(finals, done, strict=True) if is_done]
-        time_steps(whole, folder=folder, console=console)
-    alone = step_times(ResultStore(folder / "results.jsonl").load())
-    entries = [
-        _entry(e, scores, [found[run.run_id] for run in runs], alone.get(timing_id(runs[0])))
-        for e, scores, runs, is_done in zip(entrants, tried, finals, done, strict=True)
-        if is_done
-    ]
+        courses = [_course(entrant, plan, config) for entrant in entrants]
+        # Rates first, then a seed after the other: an early stop leaves a fair picture.
+        ended = runner.follow(
+            courses, title="racing", rank=lambda c: (c.evaluate == "test", c.seed)
+        )
+    for course in ended:
+        for run in course.finals:
+            if run.run_id not in course.found:
+                reason = f"a run failed: {runner.failed[run.run_id]}"
+                why = dict.fromkeys(course.entrant.budgets or plan.budgets, reason)
+                refused.setdefault(course.entrant.label, {}).update(why)
+    whole = [course for course in ended if len(course.found) == len(course.finals)]
+    shared = [c.finals[0] for c in whole if not c.first.metrics.get("alone")]
+    time_steps(shared, folder=folder, console=console)
+    times = step_times(ResultStore(folder / "results.jsonl").load())
+    entries = [_entry(course, times.get(timing_id(course.finals[0]))) for course in whole]
     return RaceReport(
         config=config.to_dict(),
         budgets=tuple(sorted(set(plan.budgets))),
@@ -134,33 +140,25 @@ def _enter(plan: Race, config: FinetuneConfig) -> tuple[list[_Entrant], dict[str
     return entrants, refused
 
 
-def _tune(
-    plan: Race, config: FinetuneConfig, entrants: Sequence[_Entrant], runner: Runner
-) -> list[dict[float, float | None]]:
-    """What each tried: all walk at once, a round of runs at a time."""
-    scores: list[dict[float, float | None]] = [{} for _ in entrants]
-    number = 0
-    while True:
-        number += 1
+def _course(entrant: _Entrant, plan: Race, config: FinetuneConfig) -> Course[_Ended]:
+    """What an entrant goes through: the walk along the grid, then the runs that count."""
+    own = config.replace(method=entrant.method.spec)
+    scores: dict[float, float | None] = {}
+    while rates := _rates(entrant.method, scores, plan.grid):
         trials = {
-            (i, rate): [
-                config.replace(
-                    method=entrant.method.spec,
-                    lr=rate,
-                    seed=TUNING_SEED + seed,
-                    evaluate="validation",
-                )
+            rate: [
+                own.replace(lr=rate, seed=TUNING_SEED + seed, evaluate="validation")
                 for seed in range(plan.tuning_seeds)
             ]
-            for i, entrant in enumerate(entrants)
-            for rate in _rates(entrant.method, scores[i], plan.grid)
+            for rate in rates
         }
-        if not trials:
-            return scores
-        wanted = [config for configs in trials.values() for config in configs]
-        found = runner.run(wanted, title=f"tuning, round {number}")
-        for (i, rate), configs in trials.items():
-            scores[i][rate] = _mean_score([found.get(config.run_id) for config in configs])
+        found = yield [trial for trials_of_rate in trials.values() for trial in trials_of_rate]
+        for rate, configs in trials.items():
+            scores[rate] = _mean_score([found.get(trial.run_id) for trial in configs])
+    best = own.replace(lr=best_rate(scores))
+    finals = [best.replace(seed=config.seed + seed) for seed in range(plan.seeds)]
+    found = yield finals
+    return _Ended(entrant, scores, finals, found)
 
 
 def _rates(
@@ -177,20 +175,16 @@ def _mean_score(results: Sequence[Result | None]) -> float | None:
     return sum(scores) / len(scores) if whole else None
 
 
-def _entry(
-    entrant: _Entrant,
-    tried: Mapping[float, float | None],
-    results: Sequence[Result],
-    alone: float | None,
-) -> Entry:
-    metrics = results[0].metrics
+def _entry(course: _Ended, alone: float | None) -> Entry:
+    entrant, metrics = course.entrant, course.first.metrics
+    results = [course.found[run.run_id] for run in course.finals]
     return Entry(
         label=entrant.label,
         family=family_of(entrant.label),
         spec=entrant.method.spec,
         budgets=entrant.budgets,
-        lr=best_rate(tried),
-        tried=dict(sorted(tried.items())),
+        lr=course.finals[0].lr,
+        tried=dict(sorted(course.tried.items())),
         accuracies=tuple(result.metrics["test_accuracy"] for result in results),
         test_examples=metrics["test_examples"],
         states=metrics["states"],
@@ -199,7 +193,7 @@ def _entry(
         shared_bytes=metrics["shared_bytes"],
         extra_weight_bytes=metrics["extra_weight_bytes"],
         revisions=tuple(sorted({str(r.environment.get("git")) for r in results})),
-        ms_per_step=metrics.get("ms_per_step") if alone is None else alone,
+        ms_per_step=metrics.get("ms_per_step") if metrics.get("alone") else alone,
     )
 
 

@@ -1,14 +1,15 @@
 """Many runs: one after the other, or several at once in processes of their own."""
 
+import heapq
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +18,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from sgc.finetune.checkpoint import CheckpointError
@@ -27,7 +27,12 @@ from sgc.finetune.summary import is_whole
 from sgc.finetune.train import Interrupted
 from sgc.results import Result, ResultStoreError
 
-__all__ = ["Runner", "gpu_count", "worker_pool"]
+__all__ = ["Course", "Runner", "gpu_count", "worker_pool"]
+
+_T = TypeVar("_T")
+
+#: Wants runs, is sent their results by run id, and so on until it returns.
+Course = Generator[Sequence[FinetuneConfig], Mapping[str, Result], _T]
 
 #: What is wrong with the folder, or with all runs, and not with one method.
 _STOPS_ALL = (Interrupted, ResultStoreError, CheckpointError, BrokenProcessPool)
@@ -59,80 +64,159 @@ class Runner:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, configs: Sequence[FinetuneConfig], *, title: str) -> dict[str, Result]:
-        """Results of all configs, by run id, those from earlier included.
+    def follow(
+        self,
+        courses: Sequence[Course[_T]],
+        *,
+        title: str,
+        rank: Callable[[FinetuneConfig], Any],
+    ) -> list[_T]:
+        """Carry out what several courses ask for, each at its own pace; what they return.
+
+        A course is a generator: it yields the configs that it wants, is sent their results by run
+        id (those from earlier included), and may then want more, or return. None waits for another.
 
         A run that fails does not keep the others from being done; it is missing in the answer and
         its error stands in :attr:`failed`.
+
+        Args:
+            courses: not yet begun.
+            title: of the progress bar.
+            rank: of the runs that wait, the one of the smallest rank is next.
 
         Raises:
             as :func:`sgc.finetune.run`: what would stop the others, too (runs that go on at that
                 moment are finished first), and the first error if all runs failed.
         """
-        wanted = {config.run_id: config for config in configs}
-        done = {
-            result.run_id: result
-            for result in store_in(self.folder).load()
-            if result.run_id in wanted and is_whole(result)
-        }
-        rest = [config for run_id, config in wanted.items() if run_id not in done]
-        with self._progress(title, len(wanted), len(done)) as step:
-            for result in self._results(rest):
-                done[result.run_id] = result
-                step(result)
-        return done
-
-    def _results(self, configs: Sequence[FinetuneConfig]) -> Iterator[Result]:
+        desk = _Desk(courses, self._stored(), rank)
         errors: list[Exception] = []
-        for config, outcome in self._outcomes(configs):
-            try:
-                result = outcome()
-            except _STOPS_ALL:
-                raise
-            except Exception as error:
-                name = f"{config.method}, lr {config.lr:g}, seed {config.seed}"
-                text = f"{name} failed: {type(error).__name__}: {error}"
-                self.console.print(text, highlight=False, markup=False)
-                self.failed[config.run_id] = f"{type(error).__name__}: {error}"
-                errors.append(error)
-            else:
-                yield result
-        if errors and len(errors) == len(configs):
+        with self._progress(title) as show:
+            show(desk, None)
+            for config, outcome in self._outcomes(desk):
+                try:
+                    result = outcome()
+                except _STOPS_ALL:
+                    raise
+                except Exception as error:
+                    name = f"{config.method}, lr {config.lr:g}, seed {config.seed}"
+                    text = f"{name} failed: {type(error).__name__}: {error}"
+                    self.console.print(text, highlight=False, markup=False)
+                    self.failed[config.run_id] = f"{type(error).__name__}: {error}"
+                    errors.append(error)
+                    desk.settle(config, None)
+                else:
+                    desk.settle(config, result)
+                show(desk, config)
+        if errors and not desk.done:
             raise errors[0]
+        return desk.answers()
+
+    def _stored(self) -> dict[str, Result]:
+        return {r.run_id: r for r in store_in(self.folder).load() if is_whole(r)}
 
     def _outcomes(
-        self, configs: Sequence[FinetuneConfig]
+        self, desk: "_Desk[Any]"
     ) -> Iterator[tuple[FinetuneConfig, Callable[[], Result]]]:
         """Each run, and what carries it out or says how it ended."""
         if self._pool is None:
             quiet = Console(quiet=True)
-            for config in configs:
+            while (config := desk.next()) is not None:
                 yield config, partial(run, config, folder=self.folder, console=quiet)
             return
-        futures = {
-            self._pool.submit(_run, config.to_dict(), str(self.folder)): config
-            for config in configs
-        }
-        for future in as_completed(futures):
-            yield futures[future], partial(_result, future)
+        going: dict[Future[dict[str, Any]], FinetuneConfig] = {}
+        while True:
+            # No more than can go on at once: who comes next is decided as late as possible.
+            while len(going) < self.jobs and (config := desk.next()) is not None:
+                going[self._pool.submit(_run, config.to_dict(), str(self.folder))] = config
+            if not going:
+                return
+            for future in wait(going, return_when=FIRST_COMPLETED).done:
+                yield going.pop(future), partial(_result, future)
 
     @contextmanager
-    def _progress(self, title: str, total: int, done: int) -> Iterator[Any]:
+    def _progress(self, title: str) -> Iterator[Callable[..., None]]:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task(title, total=total, completed=done)
+            task = progress.add_task(title, total=None)
 
-            def step(result: Result) -> None:
-                method = result.config["method"].partition(":")[0]
-                progress.update(task, advance=1, description=f"{title}: {method}")
+            def show(desk: _Desk[Any], last: FinetuneConfig | None) -> None:
+                name = f": {last.method.partition(':')[0]}" if last else ""
+                settled, known = desk.counts()
+                progress.update(task, completed=settled, total=known, description=title + name)
 
-            yield step
+            yield show
+
+
+class _Desk(Generic[_T]):
+    """Which runs wait, and who is told of which result."""
+
+    def __init__(
+        self,
+        courses: Sequence[Course[_T]],
+        stored: Mapping[str, Result],
+        rank: Callable[[FinetuneConfig], Any],
+    ) -> None:
+        self.done: dict[str, Result] = {}
+        self._courses, self._stored, self._rank = courses, stored, rank
+        self._broken: set[str] = set()
+        self._queue: list[tuple[Any, int, FinetuneConfig]] = []
+        self._known: set[str] = set()
+        self._wanted: list[list[str]] = [[] for _ in courses]
+        self._answers: dict[int, _T] = {}
+        for i in range(len(courses)):
+            self._send(i, None)
+            self._advance(i)
+
+    def next(self) -> FinetuneConfig | None:
+        """A run to be carried out, or None if all that is wanted so far has been handed out."""
+        return heapq.heappop(self._queue)[2] if self._queue else None
+
+    def settle(self, config: FinetuneConfig, result: Result | None) -> None:
+        """How a run ended; None if it failed."""
+        if result is None:
+            self._broken.add(config.run_id)
+        else:
+            self.done[config.run_id] = result
+        for i, wanted in enumerate(self._wanted):
+            if config.run_id in wanted:
+                self._advance(i)
+
+    def counts(self) -> tuple[int, int]:
+        """Runs that are settled, and all that were wanted so far."""
+        return len(self.done) + len(self._broken), len(self._known)
+
+    def answers(self) -> list[_T]:
+        """What the courses returned."""
+        return [self._answers[i] for i in range(len(self._courses))]
+
+    def _advance(self, i: int) -> None:
+        """Send a course its results as long as it has all that it wants."""
+        while i not in self._answers:
+            if not all(run in self.done or run in self._broken for run in self._wanted[i]):
+                return
+            self._send(i, {run: self.done[run] for run in self._wanted[i] if run in self.done})
+
+    def _send(self, i: int, found: Any) -> None:
+        """None begins a course."""
+        try:
+            configs = self._courses[i].send(found)
+        except StopIteration as end:
+            self._answers[i], self._wanted[i] = end.value, []
+            return
+        self._wanted[i] = [config.run_id for config in configs]
+        for config in configs:
+            if config.run_id in self._known:
+                continue
+            if config.run_id in self._stored:
+                self.done[config.run_id] = self._stored[config.run_id]
+            else:
+                heapq.heappush(self._queue, (self._rank(config), len(self._known), config))
+            self._known.add(config.run_id)
 
 
 def worker_pool(jobs: int) -> ProcessPoolExecutor:
@@ -168,6 +252,6 @@ def _settle(places: Any) -> None:
 
 
 def _run(config: dict[str, Any], folder: str) -> dict[str, Any]:
-    quiet = Console(quiet=True)
-    result = run(FinetuneConfig.from_dict(config), folder=Path(folder), console=quiet)
+    quiet, own = Console(quiet=True), FinetuneConfig.from_dict(config)
+    result = run(own, folder=Path(folder), console=quiet, alone=False)
     return {name: getattr(result, name) for name in result.__dataclass_fields__}

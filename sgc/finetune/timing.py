@@ -29,7 +29,9 @@ def time_steps(configs: Sequence[FinetuneConfig], *, folder: Path, console: Cons
     store = store_in(folder)
     known = step_times(store.load())
     todo = [config for config in configs if timing_id(config) not in known]
-    with progress_bar(console, title="timing", steps=max(1, len(todo))) as on_step:
+    if not todo:
+        return
+    with progress_bar(console, title="timing", steps=len(todo)) as on_step:
         for number, result in enumerate(_all_timed(todo), start=1):
             store.append(result)
             on_step(number, float("nan"))
