@@ -1,6 +1,5 @@
-"""Studies: one file per question.
+"""Studies: one file per question, over one runner.
 
-A study is a module with a docstring (question, expected answer, run time), a frozen ``Config``,
-``PRESETS`` (name → the configs of its rows), a pure ``trial`` (config → samples) and ``figure``
-(rows → picture). ``python -m studies list`` names them.
+``studies/study.py`` says what a study is and names them all, ``studies/grid.py`` runs one into a
+file, ``studies/cli.py`` is ``sgc study`` (or ``python -m studies``).
 """

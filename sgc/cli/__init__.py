@@ -2,7 +2,7 @@
 
 import typer
 
-from sgc.cli import bench, compare, finetune, races, validate
+from sgc.cli import bench, compare, finetune, races, study, validate
 from sgc.cli import list as list_command
 
 __all__ = ["app", "main"]
@@ -22,6 +22,12 @@ app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.command("races", epilog=races.EXAMPLE)(races.races)
 app.command("validate", epilog=validate.EXAMPLE)(validate.validate)
 app.add_typer(bench.app, name="bench")
+app.command(
+    "study",
+    epilog=study.EXAMPLE,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,  # the studies' own
+)(study.study)
 # Further commands: one module each, one line here.
 
 

@@ -8,17 +8,18 @@ import torch
 from typer.testing import CliRunner
 
 import sgc
-import studies.__main__
 from sgc.finetune.config import ConfigError
 from sgc.registry import MissingDependencyError
 from sgc.results import ResultStore
 from sgc.specs import Spec
-from studies import iterations, llama, throughput
-from studies.__main__ import STUDIES, _device, _table, app
+from studies import iterations, llama, throughput, throughput_command
+from studies.cli import app
 from studies.iterations import pooled, stamp, timed_iterations
 from studies.methods import training
 from studies.passes import there_and_back
 from studies.rows import finished, row, run_id
+from studies.study import COMMANDS, STUDIES
+from studies.throughput_command import _device, _table
 
 SMOKE = {config.method: config for config in throughput.PRESETS["smoke"]}
 CPU = torch.device("cpu")
@@ -288,7 +289,7 @@ def test_the_7b_presets_print_a_verdict_and_the_presets_order(tmp_path, monkeypa
 
     monkeypatch.setattr(throughput, "run", measured)
     out, drawn = tmp_path / "rows.jsonl", []
-    monkeypatch.setattr(studies.__main__, "_save", lambda rows, path: drawn.append(rows))
+    monkeypatch.setattr(throughput_command, "_save", lambda rows, path: drawn.append(rows))
     ask = ["--device", "cpu", "--out", str(out), "--figure", str(tmp_path / "x.png")]
     code, said = command(*ask, revision=revision)
     assert code == 0, said
@@ -412,7 +413,7 @@ def test_the_help_says_what_can_be_chosen():
 def test_every_study_is_listed_with_its_question():
     said = CliRunner().invoke(app, ["list"]).output
     assert "throughput     what does one training iteration cost" in said
-    assert len(said.splitlines()) == len(STUDIES)
+    assert len(said.splitlines()) == len(STUDIES) + len(COMMANDS)
 
 
 def test_stamps_measure_seconds(device):

@@ -1,0 +1,253 @@
+"""``sgc study`` and ``python -m studies``: run a study, draw it again, list them all."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from sgc.cli.errors import clean_errors
+from sgc.files import check_writable, replacing
+from sgc.finetune.config import ConfigError
+from sgc.results import Result, ResultStore, environment
+from studies.effective_rank_command import EXAMPLE, effective_rank
+from studies.grid import missing, points, run, select
+from studies.study import COMMANDS, STUDIES, Study, find
+from studies.throughput_command import throughput
+
+__all__ = ["app", "main"]
+
+OUT = Path("runs/studies")
+_WIDTH = 140  # of a table in a pipe or file, where no terminal has one
+_OWN: dict[str, Callable[..., None]] = {"throughput": throughput, "effective-rank": effective_rank}
+
+app = typer.Typer(
+    help="Measure what the papers claim, one study per question.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.command("throughput", epilog="Example: python -m studies throughput --method full")(throughput)
+app.command("effective-rank", epilog=EXAMPLE)(effective_rank)
+
+Names = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME...", help="Studies, or all.", show_default=False),
+]
+PresetOption = Annotated[
+    str, typer.Option(help="smoke: seconds. default: what REPORT.md shows. paper: larger.")
+]
+Folder = Annotated[
+    Path,
+    typer.Option(file_okay=False, help="Folder of NAME.jsonl (rows) and NAME.png (the picture)."),
+]
+
+
+@app.command("list")
+def list_studies() -> None:
+    """Every study and its question."""
+    for name in (*STUDIES, *COMMANDS):
+        module = STUDIES.get(name) or f"studies.{name.replace('-', '_')}"
+        study = Study(name, importlib.import_module(module))
+        print(f"{name:<16} {study.question}")
+
+
+@app.command("run", epilog="Example: sgc study run kappa --preset smoke --jobs 2")
+def run_studies(
+    names: Names,
+    *,
+    preset: PresetOption = "default",
+    out: Folder = OUT,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trials at a time.", show_default="a process a core; 1 on a GPU"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Trials a point.", show_default="the preset's")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where trials compute.", show_default="the preset's")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run trials again that --out already has.")
+    ] = False,
+) -> None:
+    """Run studies; trials that --out already has are not repeated.
+
+    After Ctrl-C or worse the same command goes on where it stopped, and ends with the same rows.
+    """
+    console = _console()
+    with clean_errors():
+        wanted = _names(names)
+        broken = []
+        for name in wanted:
+            if len(wanted) > 1:
+                console.rule(name)
+            try:
+                if name in _OWN:
+                    _run_own(name, preset=preset, out=out, fresh=fresh)
+                else:
+                    _run(
+                        find(name),
+                        preset=preset,
+                        folder=out,
+                        jobs=jobs,
+                        seeds=seeds,
+                        device=device,
+                        fresh=fresh,
+                        console=console,
+                    )
+            except (ConfigError, ArithmeticError) as error:
+                if len(wanted) == 1:
+                    raise
+                console.print(f"{name}: {error}", markup=False, soft_wrap=True)
+                broken.append(name)
+        if broken:
+            console.print(f"not whole: {', '.join(broken)}", markup=False, soft_wrap=True)
+            raise typer.Exit(1)
+
+
+@app.command("figure", epilog="Example: sgc study figure kappa --out results/studies")
+def draw_studies(
+    names: Names,
+    *,
+    preset: PresetOption = "default",
+    out: Folder = OUT,
+) -> None:
+    """Draw studies again from their rows; nothing is computed."""
+    console = _console()
+    with clean_errors():
+        for name in _names(names):
+            if name in _OWN:
+                continue
+            study = find(name)
+            path = _place(out, name, preset, ".jsonl")
+            rows = select(study, ResultStore(path).load(), points(study, preset))
+            if not rows:
+                raise ConfigError(
+                    f"{path} has no row of the preset {preset!r}: first sgc study run {name}"
+                )
+            _show(study, rows, _place(out, name, preset, ".png"), console)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """``python -m studies NAME …`` is ``… run NAME …``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in STUDIES:
+        given.insert(0, "run")
+    app(given, prog_name="python -m studies")
+
+
+def _run(
+    study: Study,
+    *,
+    preset: str,
+    folder: Path,
+    jobs: int | None,
+    seeds: int | None,
+    device: str | None,
+    fresh: bool,
+    console: Console,
+) -> None:
+    store, here = ResultStore(_place(folder, study.name, preset, ".jsonl")), environment()
+    picture = _place(folder, study.name, preset, ".png")
+    store.prepare()
+    check_writable(picture)
+    wanted = points(study, preset, device=device, seeds=seeds)
+    there = [] if fresh else store.load()
+    todo = missing(study, there, wanted)
+    _say_what_is_there(study, select(study, there, wanted), store, here, console)
+    on_gpu = any(str(getattr(p.config, "device", "cpu")).startswith("cuda") for p in wanted)
+    at_once = jobs or (1 if on_gpu else os.cpu_count() or 1)
+    with _progress(console) as bar:
+        task = bar.add_task(study.name, total=len(wanted), completed=len(wanted) - len(todo))
+        failed = run(
+            study,
+            todo,
+            store,
+            here=here,
+            jobs=at_once,
+            on_trial=lambda point: bar.advance(task),
+        )
+    rows = select(study, store.load(), wanted)
+    if rows:
+        _show(study, rows, picture, console)
+    console.print(f"results: {store.path}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        point, reason = next(iter(failed.items()))
+        raise ArithmeticError(
+            f"{len(failed)} of {len(wanted)} trials failed, the first with {reason} "
+            f"({point.config}, seed {point.seed})"
+        )
+
+
+def _run_own(name: str, *, preset: str, out: Path, fresh: bool) -> None:
+    path = _place(out, name, preset, ".jsonl")
+    more = {"fresh": fresh} if name == "throughput" else {}
+    _OWN[name](preset=preset, out=path, figure=path.with_suffix(".png"), **more)
+
+
+def _say_what_is_there(
+    study: Study, rows: Sequence[Result], store: ResultStore, here: dict[str, Any], console: Console
+) -> None:
+    if not rows:
+        return
+    others = {str(row.environment.get("git")) for row in rows} - {str(here["git"])}
+    made = f", some with revision {', '.join(sorted(others))}" if others else ""
+    console.print(
+        f"{study.name}: {len(rows)} trials are already in {store.path}{made} (or: --fresh)",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show(study: Study, rows: Sequence[Result], picture: Path, console: Console) -> None:
+    if hasattr(study.module, "table"):
+        found = study.module.table(rows)
+        for table in found if isinstance(found, list | tuple) else [found]:
+            console.print(table)
+    with replacing(picture) as file:
+        study.module.figure(rows).savefig(file, format="png")
+    console.print(f"figure: {picture}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    every = [*STUDIES, *COMMANDS]
+    if "all" in given:
+        return every
+    for name in given:
+        if name not in every:
+            find(name)  # says which there are
+    return list(dict.fromkeys(given))
+
+
+def _place(folder: Path, name: str, preset: str, suffix: str) -> Path:
+    return folder / f"{name if preset == 'default' else f'{name}-{preset}'}{suffix}"
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True) if not console.is_terminal else console,
+    )

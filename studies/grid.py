@@ -1,0 +1,143 @@
+"""Trials of a study, into a file: what is there is not run again."""
+
+import importlib
+import itertools
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sgc.finetune.runner import worker_pool
+from sgc.results import Result, ResultStore
+from studies.study import Study
+
+__all__ = ["Point", "missing", "points", "run", "select"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trial: a config and a seed."""
+
+    config: Any
+    seed: int
+
+
+def points(
+    study: Study, preset: str, *, device: str | None = None, seeds: int | None = None
+) -> list[Point]:
+    """The trials of a preset, a seed after the other, so that an early stop leaves whole grids.
+
+    Args:
+        study: whose.
+        preset: its name.
+        device: where they compute, for configs that say so.
+        seeds: instead of the preset's number.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    grid = study.preset(preset)
+    configs = list(grid.configs())
+    if device is not None:
+        fields = study.module.Config.__dataclass_fields__
+        configs = [_placed(c, device) for c in configs] if "device" in fields else configs
+    return [Point(c, seed) for seed in range(seeds or grid.seeds) for c in configs]
+
+
+def select(study: Study, rows: Sequence[Result], wanted: Sequence[Point]) -> list[Result]:
+    """The latest row of each of these trials that has one, in their order."""
+    latest = {row.run_id: row for row in rows if row.kind == study.kind}
+    ids = [study.run_id(point.config, point.seed) for point in wanted]
+    return [latest[i] for i in ids if i in latest]
+
+
+def missing(study: Study, rows: Sequence[Result], wanted: Sequence[Point]) -> list[Point]:
+    """Those of the trials that have no row."""
+    there = {row.run_id for row in rows if row.kind == study.kind}
+    return [p for p in wanted if study.run_id(p.config, p.seed) not in there]
+
+
+def run(
+    study: Study,
+    todo: Sequence[Point],
+    store: ResultStore,
+    *,
+    here: dict[str, Any],
+    jobs: int = 1,
+    on_trial: Callable[[Point], object] = lambda point: None,
+) -> dict[Point, str]:
+    """Carry out trials; each has its line in the store as soon as it is over.
+
+    Args:
+        study: whose.
+        todo: the trials.
+        store: where the lines go.
+        here: :func:`sgc.results.environment` of the process's start.
+        jobs: trials at a time; beyond one each has a process of its own, with one thread.
+        on_trial: called after each.
+
+    Returns:
+        Trials that failed, with their errors; the others were done all the same.
+
+    Raises:
+        KeyboardInterrupt: what was finished is in the store.
+        ResultStoreError: the store cannot be written.
+    """
+    failed: dict[Point, str] = {}
+    for point, outcome in _outcomes(study, todo, jobs):
+        try:
+            metrics, seconds = outcome()
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            failed[point] = f"{type(error).__name__}: {error}"
+        else:
+            store.append(
+                Result(
+                    run_id=study.run_id(point.config, point.seed),
+                    kind=study.kind,
+                    config=asdict(point.config),
+                    seed=point.seed,
+                    metrics={**metrics, "trial_s": seconds},
+                    environment=here,
+                )
+            )
+        on_trial(point)
+    return failed
+
+
+def _outcomes(
+    study: Study, todo: Sequence[Point], jobs: int
+) -> Iterator[tuple[Point, Callable[[], tuple[dict[str, Any], float]]]]:
+    if jobs == 1 or len(todo) < 2:
+        for point in todo:
+            yield point, lambda point=point: _timed(study, point)  # type: ignore[misc]
+        return
+    rest = iter(todo)
+    with worker_pool(min(jobs, len(todo))) as pool:
+        going: dict[Future[tuple[dict[str, Any], float]], Point] = {}
+        try:
+            while True:
+                for point in itertools.islice(rest, 2 * jobs - len(going)):
+                    going[pool.submit(_in_worker, study.name, study.module.__name__, point)] = point
+                if not going:
+                    return
+                for future in wait(going, return_when=FIRST_COMPLETED).done:
+                    yield going.pop(future), future.result
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_worker(name: str, module: str, point: Point) -> tuple[dict[str, Any], float]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
+    return _timed(Study(name, importlib.import_module(module)), point)
+
+
+def _timed(study: Study, point: Point) -> tuple[dict[str, Any], float]:
+    began = time.perf_counter()
+    metrics = study.trial(point.config, point.seed)
+    return metrics, time.perf_counter() - began
+
+
+def _placed(config: Any, device: str) -> Any:
+    return type(config)(**{**asdict(config), "device": device})

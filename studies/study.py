@@ -1,0 +1,133 @@
+"""What a study is, and which there are."""
+
+import hashlib
+import importlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from sgc.finetune.config import ConfigError
+from sgc.finetune.randomness import derived_seed
+from sgc.registry import did_you_mean
+
+__all__ = ["STUDIES", "Preset", "Study", "find", "product"]
+
+#: Name → module. One file and one line here; ``python -m studies list`` shows the question.
+STUDIES: Mapping[str, str] = {
+    # one line each
+}
+
+#: Studies that time one model with all methods, or train it, have commands of their own.
+COMMANDS = ("throughput", "effective-rank")
+
+#: Fields of a config that never decide what is drawn.
+_NEVER_DRAWN = {"device"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A grid.
+
+    Args:
+        configs: makes the points, frozen dataclasses of JSON values; called when the study runs,
+            so that methods that were registered since are among them.
+        seeds: trials of each point, with the seeds 0, 1, ….
+    """
+
+    configs: Callable[[], Sequence[Any]]
+    seeds: int = 1
+
+
+class Study:
+    """A question, as one module.
+
+    The module has
+
+    - a docstring: ``Name: the question in a line``, then what is expected, what was found, how long
+      it runs;
+    - ``Config``, a frozen dataclass of JSON values; a field ``device``, if it has one, is where the
+      trial computes;
+    - ``PRESETS``: ``smoke`` (seconds), ``default``, ``paper``, each a :class:`Preset`;
+    - ``trial(config, generator)``: the measurement. It draws from ``generator`` alone (a CPU
+      generator; its ``initial_seed()`` seeds what takes seeds) and returns JSON values;
+    - ``figure(rows)``: the picture of :class:`sgc.results.Result` rows, a matplotlib ``Figure``;
+    - ``table(rows)``, if it likes: a rich ``Table``, or several;
+    - ``PAIRED``, if it likes: names of fields that do not decide what is drawn, such as the solver,
+      so that equal problems meet every value.
+
+    Args:
+        name: of the study.
+        module: the module.
+    """
+
+    def __init__(self, name: str, module: ModuleType) -> None:
+        self.name, self.module = name, module
+        self.kind = f"study-{name}"
+
+    @property
+    def question(self) -> str:
+        """The first line of the docstring, less the name."""
+        return (self.module.__doc__ or "").partition("\n")[0].partition(": ")[2]
+
+    def preset(self, name: str) -> Preset:
+        """A preset by name.
+
+        Raises:
+            ConfigError: there is none of that name; lists those there are.
+        """
+        presets: Mapping[str, Preset] = self.module.PRESETS
+        if name not in presets:
+            raise ConfigError(
+                f"the study {self.name} has no preset {name!r}{did_you_mean(name, list(presets))}; "
+                f"there are: {', '.join(presets)}"
+            )
+        return presets[name]
+
+    def run_id(self, config: Any, seed: int) -> str:
+        """12 hexadecimal digits of a trial: equal for equal studies, configs and seeds."""
+        text = json.dumps([self.kind, asdict(config), seed], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def generator(self, config: Any, seed: int) -> torch.Generator:
+        """A trial's own source of randomness, whatever ran before and wherever it runs."""
+        free = _NEVER_DRAWN | set(getattr(self.module, "PAIRED", ()))
+        drawn = {key: value for key, value in asdict(config).items() if key not in free}
+        own = derived_seed(seed, self.kind, json.dumps(drawn, sort_keys=True))
+        return torch.Generator().manual_seed(own)
+
+    def trial(self, config: Any, seed: int) -> dict[str, Any]:
+        """The metrics of one trial, which depend on config and seed alone."""
+        found: dict[str, Any] = self.module.trial(config, self.generator(config, seed))
+        return found
+
+
+def find(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        ConfigError: there is none; names the nearest and all there are.
+    """
+    if name not in STUDIES:
+        known = [*STUDIES, *COMMANDS]
+        raise ConfigError(
+            f"unknown study {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
+        )
+    return Study(name, importlib.import_module(STUDIES[name]))
+
+
+def product(config: Callable[..., Any], **axes: Iterable[Any]) -> list[Any]:
+    """A config for every combination of values, the last axis fastest.
+
+    Example:
+        >>> product(dict, a=[1, 2], b="xy")
+        [{'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'}, {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'}]
+    """
+    return [
+        config(**dict(zip(axes, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
