@@ -22,6 +22,8 @@ from sgc.cli.errors import clean_errors
 from sgc.files import check_writable, replacing
 from sgc.finetune.config import ConfigError
 from sgc.results import Result, ResultStore, environment
+from studies.capture import EXAMPLE as CAPTURE_EXAMPLE
+from studies.capture import capture
 from studies.effective_rank_command import EXAMPLE, effective_rank
 from studies.grid import missing, points, run, select
 from studies.study import COMMANDS, STUDIES, Study, find
@@ -33,6 +35,11 @@ OUT = Path("runs/studies")
 _WIDTH = 140  # of a table in a pipe or file, where no terminal has one
 _OWN: dict[str, Callable[..., None]] = {"throughput": throughput, "effective-rank": effective_rank}
 
+
+class TrialsFailed(RuntimeError):  # noqa: N818
+    """Some trials have no row; the others have."""
+
+
 app = typer.Typer(
     help="Measure what the papers claim, one study per question.",
     no_args_is_help=True,
@@ -41,6 +48,7 @@ app = typer.Typer(
 )
 app.command("throughput", epilog="Example: python -m studies throughput --method full")(throughput)
 app.command("effective-rank", epilog=EXAMPLE)(effective_rank)
+app.command("capture", epilog=CAPTURE_EXAMPLE)(capture)
 
 Names = Annotated[
     list[str],
@@ -109,8 +117,8 @@ def run_studies(
                         fresh=fresh,
                         console=console,
                     )
-            except (ConfigError, ArithmeticError) as error:
-                if len(wanted) == 1:
+            except (ConfigError, TrialsFailed) as error:
+                if len(wanted) == 1 and isinstance(error, ConfigError):
                     raise
                 console.print(f"{name}: {error}", markup=False, soft_wrap=True)
                 broken.append(name)
@@ -187,7 +195,7 @@ def _run(
     console.print(f"results: {store.path}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         point, reason = next(iter(failed.items()))
-        raise ArithmeticError(
+        raise TrialsFailed(
             f"{len(failed)} of {len(wanted)} trials failed, the first with {reason} "
             f"({point.config}, seed {point.seed})"
         )

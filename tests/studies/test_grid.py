@@ -1,0 +1,182 @@
+"""The studies' runner: every trial once, the same whatever happened before, and nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sgc.finetune.config import ConfigError
+from sgc.results import ResultStore
+from studies import study as registry
+from studies.cli import app, main
+from studies.grid import missing, points
+from studies.study import Study, find
+from tests.studies import toy
+
+TOY = Study("toy", toy)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    monkeypatch.setattr(registry, "STUDIES", {"toy": "tests.studies.toy"})
+    monkeypatch.setattr("studies.cli.STUDIES", registry.STUDIES)
+
+
+def sgc_study(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def rows(path):
+    """What does not change from run to run, by run id; no trial is there twice."""
+    found = ResultStore(path).load()
+    for row in found:
+        assert row.metrics.pop("trial_s") >= 0
+    kept = {row.run_id: (row.kind, row.config, row.seed, row.metrics) for row in found}
+    assert len(kept) == len(found)
+    return kept
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_trial_has_a_row(jobs, tmp_path):
+    done = sgc_study("run", "toy", "--preset", "smoke", "--jobs", jobs, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    found = rows(tmp_path / "toy-smoke.jsonl")
+    assert len(found) == 8
+    again = {
+        TOY.run_id(p.config, p.seed): TOY.trial(p.config, p.seed) for p in points(TOY, "smoke")
+    }
+    assert {i: row[3] for i, row in found.items()} == again
+    assert (tmp_path / "toy-smoke.png").stat().st_size > 1000
+    assert "answer" in done.output
+
+
+def test_equal_problems_meet_every_paired_value():
+    drawn = {}
+    for p in points(TOY, "smoke"):
+        drawn.setdefault((p.config.value, p.seed), set()).add(
+            tuple(TOY.trial(p.config, p.seed)["drawn"])
+        )
+    assert all(len(same) == 1 for same in drawn.values())
+    assert len({next(iter(same))[0] for same in drawn.values()}) == 4  # values and seeds differ
+    a, b = (toy.Config(value=3, device=where) for where in ("cpu", "cuda"))
+    assert TOY.generator(a, 0).initial_seed() == TOY.generator(b, 0).initial_seed()
+    assert TOY.run_id(a, 0) != TOY.run_id(b, 0)
+
+
+def test_what_is_there_is_not_run_again(tmp_path):
+    ask = ("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
+    sgc_study(*ask, "--seeds", 1)
+    before = (tmp_path / "toy-smoke.jsonl").read_bytes()
+    more = sgc_study(*ask)
+    assert "4 trials are already in" in more.output
+    after = (tmp_path / "toy-smoke.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert len(rows(tmp_path / "toy-smoke.jsonl")) == 8
+    sgc_study(*ask, "--fresh")
+    assert (tmp_path / "toy-smoke.jsonl").read_bytes().count(b"\n") == 16
+
+
+def test_a_failed_trial_costs_nobody_else(tmp_path):
+    done = sgc_study("run", "toy", "--jobs", 1, "--out", tmp_path)
+    assert done.exit_code == 1
+    assert len(rows(tmp_path / "toy.jsonl")) == 2
+    assert "1 of 3 trials failed, the first with ArithmeticError: thirteen" in done.output
+
+
+def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path):
+    sgc_study("run", "toy", "--preset", "slow", "--jobs", 1, "--out", tmp_path / "whole")
+    whole = rows(tmp_path / "whole" / "toy-slow.jsonl")
+    assert len(whole) == 40
+    path = tmp_path / "killed" / "toy-slow.jsonl"
+    script = (
+        "import sys; from studies import cli, study; "
+        "cli.STUDIES = study.STUDIES = {'toy': 'tests.studies.toy'}; cli.main(sys.argv[1:])"
+    )
+    ask = [sys.executable, "-c", script, "run", "toy", "--preset", "slow", "--jobs", "1"]
+    for number in (signal.SIGKILL, signal.SIGINT):
+        before = path.read_bytes().count(b"\n") if path.exists() else 0
+        process = subprocess.Popen(
+            [*ask, "--out", str(path.parent)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while not path.exists() or path.read_bytes().count(b"\n") < before + 5:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        process.wait(30)
+    assert process.returncode == 130  # Ctrl-C, in one sentence
+    assert 10 <= path.read_bytes().count(b"\n") < 40
+    with path.open("ab") as file:
+        file.write(b'{"run_id": "half a li')
+    with pytest.warns(UserWarning, match="not a whole result"):
+        done = sgc_study(
+            "run", "toy", "--preset", "slow", "--jobs", 1, "--out", path.parent, "--seeds", 2
+        )
+    assert done.exit_code == 0, done.output
+    with pytest.warns(UserWarning, match="not a whole result"):
+        assert rows(path) == whole
+
+
+def test_figures_read_files_only(tmp_path, monkeypatch):
+    ask = ("toy", "--preset", "smoke", "--out", tmp_path)
+    nothing = sgc_study("figure", *ask)
+    assert nothing.exit_code == 2
+    assert "first sgc study run toy" in nothing.output
+    sgc_study("run", *ask, "--jobs", 1)
+    picture = tmp_path / "toy-smoke.png"
+    picture.unlink()
+    monkeypatch.setattr(toy, "trial", None)
+    done = sgc_study("figure", *ask)
+    assert done.exit_code == 0, done.output
+    assert picture.exists()
+
+
+def test_wrong_names_are_answered_with_the_right_ones(tmp_path):
+    for arguments, answer in (
+        (("run", "toi"), "did you mean 'toy'?"),
+        (("run", "toy", "--preset", "smok"), "did you mean 'smoke'?"),
+    ):
+        done = sgc_study(*arguments, "--out", tmp_path)
+        assert done.exit_code == 2
+        assert answer in done.output
+
+
+def test_missing_points_are_those_without_rows(tmp_path):
+    sgc_study("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path, "--seeds", 1)
+    there = ResultStore(tmp_path / "toy-smoke.jsonl").load()
+    wanted = points(TOY, "smoke")
+    assert missing(TOY, there, wanted) == [p for p in wanted if p.seed == 1]
+    with pytest.raises(ConfigError, match="no preset 'tiny'"):
+        points(TOY, "tiny")
+
+
+def test_the_name_alone_runs_a_study(tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["toy", "--preset", "smoke", "--jobs", "1", "--out", str(tmp_path)])
+    assert left.value.code == 0
+    assert len(rows(tmp_path / "toy-smoke.jsonl")) == 8
+    line = json.loads((tmp_path / "toy-smoke.jsonl").read_text().splitlines()[0])
+    assert {"git", "packages", "cpu"} <= set(line["environment"])
+
+
+def test_every_registered_study_answers_the_contract(monkeypatch):
+    monkeypatch.undo()
+    for name in registry.STUDIES:
+        study = find(name)
+        assert study.question.endswith("?"), name
+        assert {"smoke", "default", "paper"} <= set(study.module.PRESETS)
+        for preset in study.module.PRESETS:
+            wanted = points(study, preset)
+            assert len({study.run_id(p.config, p.seed) for p in wanted}) == len(wanted)
