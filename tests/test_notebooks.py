@@ -1,0 +1,31 @@
+"""Notebooks run from the first cell to the last, and show what they say."""
+
+import asyncio
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+
+
+@every_notebook
+@pytest.mark.filterwarnings("default")  # Jupyter's own
+def test_a_notebook_runs(path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(ROOT)}})
+    asyncio.run(client.async_execute())  # raises with the cell and its error
+
+
+@every_notebook
+def test_a_notebook_is_stored_with_what_it_shows(path):
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not any(output.output_type == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert str(ROOT.parent) not in path.read_text("utf-8")
