@@ -61,6 +61,8 @@ def finetune(
     text_column: options.TextColumn = None,
     label_column: options.LabelColumn = None,
     group_column: options.GroupColumn = None,
+    examples: options.ExamplesOption = 0,
+    test_examples: options.TestExamples = 0,
     targets: options.Targets = "query,value",
     pooling: options.Pooling = "auto",
     steps: options.Steps = 560,
@@ -106,6 +108,8 @@ def finetune(
             text_column=text_column,
             label_column=label_column,
             group_column=group_column,
+            examples=examples,
+            test_examples=test_examples,
             targets=targets,
             pooling=pooling,  # type: ignore[arg-type] # checked by the config
             steps=steps,

@@ -49,6 +49,24 @@ GroupColumn = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+ExamplesOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Train on so many examples at most; the same ones for every method and seed.",
+        show_default="all",
+        rich_help_panel=DATA,
+    ),
+]
+TestExamples = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Measure accuracy on so many examples at most.",
+        show_default="all",
+        rich_help_panel=DATA,
+    ),
+]
 Targets = Annotated[
     str,
     typer.Option(

@@ -17,7 +17,10 @@ Precision = Literal["full", "autocast"]
 _PLACES = ("model", "data")
 _PER_RUN = ("method", "lr", "seed")
 #: Settings that results may be older than: at their defaults they are no part of a run's identity.
-_NEWER = {"evaluate": "test", "precision": "full", "micro_batch": None, "compile": False}
+_NEWER = {
+    **{"evaluate": "test", "precision": "full", "micro_batch": None, "compile": False},
+    **{"examples": 0, "test_examples": 0},
+}
 _CHOICES = {"dtype": DType, "pooling": Pooling, "precision": Precision, "evaluate": Part}
 
 
@@ -38,6 +41,9 @@ class FinetuneConfig:
             second is cut to length; None takes the data set's own or ``text``.
         label_column: column of the labels; None takes the data set's own or ``label``.
         group_column: rows that share a value here stay on one side of the split.
+        examples: so many training examples at most, drawn once for all seeds and methods; a smaller
+            number takes a part of those of a larger one. 0 takes all.
+        test_examples: the same of the part on which accuracy is measured.
         targets: which matrices the method trains, see :mod:`sgc.finetune.targets`.
         pooling: what the head sees, see :mod:`sgc.finetune.model`.
         head_lr: peak learning rate of the head, which is always plain AdamW.
@@ -70,6 +76,8 @@ class FinetuneConfig:
     text_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
+    examples: int = 0
+    test_examples: int = 0
     targets: str = "query,value"
     pooling: Pooling = "auto"
     head_lr: float = 1e-3
@@ -89,7 +97,8 @@ class FinetuneConfig:
     inputs: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch_size", 1), ("max_length", 4), ("seed", 0)):
+        least_of = {"steps": 1, "batch_size": 1, "max_length": 4, "seed": 0}
+        for name, least in (least_of | {"examples": 0, "test_examples": 0}).items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.micro_batch is not None and self.micro_batch < 1:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sgc.finetune.config import FinetuneConfig
@@ -56,13 +56,18 @@ def load_data(config: FinetuneConfig) -> TextData:
         known = DATA[config.data]
         rows = known.rows(rows)
         text, label, group = text or known.text, label or known.label, group or known.group
-    return make_data(
+    whole = make_data(
         rows,
         text_column=text or "text",
         label_column=label or "label",
         group_column=group,
         validation=config.evaluate == "validation",
     )
+    held = config.test_examples
+    validation = whole.validation and _some(whole.validation, held)
+    train, test = _some(whole.train, config.examples), _some(whole.test, held)
+    _check_sides(train, test, whole.label_names, what="--examples")
+    return replace(whole, train=train, test=test, validation=validation)
 
 
 def make_data(
@@ -122,6 +127,20 @@ def make_data(
     if validation:
         _check_sides(train, held, names, what=what, held="validation", share=VALIDATION_SHARE)
     return TextData(train, test, names, held if validation else None)
+
+
+def _some(part: Examples, count: int) -> Examples:
+    """So many of a part, in their order; which ones, the texts alone decide. 0 takes all."""
+    if not 0 < count < len(part):
+        return part
+    pairs = part.seconds or ("",) * len(part)
+    rank = [_share_of(f"some\0{a}\0{b}") for a, b in zip(part.texts, pairs, strict=True)]
+    kept = sorted(sorted(range(len(part)), key=rank.__getitem__)[:count])
+    return Examples(
+        tuple(part.texts[i] for i in kept),
+        tuple(part.labels[i] for i in kept),
+        part.seconds and tuple(part.seconds[i] for i in kept),
+    )
 
 
 def majority_share(labels: Sequence[int]) -> float:

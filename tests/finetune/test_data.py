@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sgc.finetune.data import make_data
+from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.data import load_data, make_data
 from sgc.finetune.readers import DataError, data_path, read_table
 
 
@@ -145,3 +146,25 @@ def test_a_class_without_training_rows_is_named(rows: list) -> None:
     rows += [{"text": held_out, "label": "rare"}]
     with pytest.raises(DataError, match="class 'rare' has test rows but no training rows"):
         make_data(rows, text_column="text", label_column="label")
+
+
+def test_some_examples_are_the_same_for_everybody_and_part_of_more(tiny_csv: Path) -> None:
+    def parts(**changes):
+        config = FinetuneConfig(method="sign-sgd", lr=1e-3, data=str(tiny_csv), **changes)
+        data = load_data(config)
+        return set(zip(data.train.texts, data.train.labels, strict=True)), data
+
+    every, whole = parts()
+    few, data = parts(examples=20, seed=3)
+    more, _ = parts(examples=50, test_examples=5)
+    assert len(data.train) == 20
+    assert data.test == whole.test
+    assert few <= more <= every
+    assert parts(examples=20, seed=0)[1] == data
+    limited = parts(test_examples=5, evaluate="validation")[1]
+    assert len(limited.test) == len(limited.validation) == 5
+    assert parts(examples=10_000)[1] == whole
+    with pytest.raises(DataError, match="has test rows but no training rows"):
+        parts(examples=1)
+    plain = FinetuneConfig(method="sign-sgd", lr=1e-3)
+    assert plain.replace(examples=5).run_id != plain.run_id
