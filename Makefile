@@ -21,6 +21,9 @@ lint: $(VENV)/.installed
 
 # On a machine with a GPU that has the packages already, from the plain checkout: the suites on CUDA,
 # then the benchmarks and the throughput study with their result files and figures.
+notebooks: $(VENV)/.installed  # runs them and stores what they show
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
 gpu: gpu-test gpu-bench
 
 gpu-test:

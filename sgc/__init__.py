@@ -4,7 +4,7 @@
 chosen by name: :func:`available` lists, :func:`create` makes, :func:`register` adds.
 """
 
-from sgc.budget import BudgetError, Plan, plan
+from sgc.budget import BudgetError, Plan, Prediction, plan, predict
 from sgc.optimizer import CompressedAdamW
 from sgc.registry import (
     KINDS,
@@ -28,6 +28,7 @@ __all__ = [
     "DuplicatePluginError",
     "MissingDependencyError",
     "Plan",
+    "Prediction",
     "StateReport",
     "UnknownOptionError",
     "UnknownPluginError",
@@ -35,6 +36,7 @@ __all__ = [
     "create",
     "peak_scratch",
     "plan",
+    "predict",
     "register",
     "state_report",
     "unregister",

@@ -13,7 +13,16 @@ from sgc.options import whole as integer
 from sgc.registry import create
 from sgc.specs import Spec, Value
 
-__all__ = ["BudgetError", "Plan", "Prediction", "largest_size", "plan", "predict", "smallest_size"]
+__all__ = [
+    "BudgetError",
+    "Plan",
+    "Prediction",
+    "largest_size",
+    "plan",
+    "predict",
+    "shared_hint",
+    "smallest_size",
+]
 
 _STEP_BYTES = 4  # the step counter of a parameter, a float32
 _LARGEST_SIZE = 2**24
@@ -83,8 +92,9 @@ def plan(
     """The largest size of a method whose optimizer holds no more than so many bytes.
 
     The size is what the method says (:meth:`sgc.compressors.base.Compressor.size`): the rank of a
-    subspace, the chunks and entries of a sketch, the entries of an explicit support. Every other
-    option is left as it is given.
+    subspace, the chunks and entries of a sketch, the entries of an explicit support. Options that
+    set it are replaced; every other is left as it is given. :func:`predict` says what a given size
+    takes.
 
     Args:
         model: its parameters that require a gradient; or parameters.
@@ -215,20 +225,28 @@ def _sizes() -> Iterator[int]:
 
 
 def predict(
-    compressor: Compressor, model: nn.Module | Iterable[Tensor], *, shared: bool = True
+    compressor: Compressor | Spec | str, model: nn.Module | Iterable[Tensor], *, shared: bool = True
 ) -> Prediction:
     """What :class:`sgc.CompressedAdamW` will hold for these parameters once all had a gradient.
 
     Nothing of the parameters' size is allocated; what they share is made, to be counted.
 
     Args:
-        compressor: a new one.
-        model: its parameters that require a gradient; or parameters.
+        compressor: a new one, or a spec such as ``"galore:rank=4"``.
+        model: its parameters that require a gradient; or parameters, or one.
         shared: without it the shared bytes are not looked at, and 0.
 
     Raises:
         ValueError: a matrix that the compressor cannot take.
+
+    Example:
+        >>> predict("galore:rank=4", torch.empty(4096, 4096)).bytes
+        196616
     """
+    if isinstance(compressor, str | Spec):
+        spec = Spec.parse(compressor) if isinstance(compressor, str) else compressor
+        compressor = create("compressor", spec.name, **spec.options)
+    assert isinstance(compressor, Compressor)
     alike = _alike(trainable(model))
     state = sum(len(group) * _state_bytes(compressor, group[0]) for group in alike)
     for p, *_ in alike:
@@ -238,7 +256,9 @@ def predict(
 
 
 def trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
-    """Its parameters that require a gradient, or the given ones."""
+    """Its parameters that require a gradient, or the given ones; one tensor is one parameter."""
+    if isinstance(model, Tensor):
+        return [model]
     if isinstance(model, nn.Module):
         return [p for p in model.parameters() if p.requires_grad]
     return list(model)
@@ -284,13 +304,15 @@ def _fitting(spec: Spec, parameters: list[Tensor], budget: int) -> Plan:
     return Plan(spec, budget, predicted)
 
 
+def shared_hint(options: Mapping[str, Value], *, shared: int, whole: int) -> str:
+    """Where most of the bytes are A, how to do without; else nothing."""
+    if shared <= whole // 2 or options.get("projection") == "srht":
+        return ""
+    return f"; {shared:,} of them are shared (A): projection=srht,recovery=omp keeps little"
+
+
 def _too_large(spec: Spec, least: Prediction, budget: int) -> str:
-    hint = ""
-    if least.shared_bytes > least.bytes // 2 and spec.options.get("projection") != "srht":
-        hint = (
-            f"; {least.shared_bytes:,} of them are shared (A): projection=srht,recovery=omp keeps "
-            "little"
-        )
+    hint = shared_hint(dict(spec.options), shared=least.shared_bytes, whole=least.bytes)
     return (
         f"the smallest {spec.format()} takes {least.bytes:,} bytes{hint}; the budget is {budget:,}"
     )

@@ -171,6 +171,11 @@ def _with_parts(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]
                 f"parts are named by: {', '.join(parts) or 'none'}"
             )
         part_kind, default = parts[part]
+        if part_kind == "projection":
+            raise UnknownOptionError(
+                f"{wanted}: a projection is chosen by its name alone; its sizes and seed are those "
+                f"of the {kind} (seed=…)"
+            )
         chosen = plain.get(part, default)
         if not isinstance(chosen, str):
             raise UnknownOptionError(

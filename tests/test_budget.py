@@ -109,3 +109,10 @@ def test_nothing_to_plan_for_is_said():
         sgc.plan(weights_like((7,), (9,)), budget_bytes=1000, method="galore")
     with pytest.raises(TypeError, match="budget_bytes must be an integer, got '40k'"):
         sgc.plan(weights_like((8, 8)), budget_bytes="40k", method="galore")
+
+
+def test_predict_takes_a_spec_and_one_parameter():
+    W = torch.empty(64, 32)
+    by_spec = sgc.predict("galore:rank=2", W)
+    assert by_spec == sgc.predict(sgc.create("compressor", "galore", rank=2), [W])
+    assert by_spec.bytes == sgc.plan(W, budget_bytes=by_spec.bytes, method="galore").bytes

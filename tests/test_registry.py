@@ -112,3 +112,8 @@ def test_a_third_party_package_plugs_in_without_a_change_here():
         PYTHONPATH=str(ROOT / "tests" / "example_plugin"),
     )
     assert out.split() == ["True", "True", "True"]
+
+
+def test_a_projection_inside_is_chosen_by_name_alone():
+    with pytest.raises(sgc.UnknownOptionError, match="chosen by its name alone"):
+        sgc.create("compressor", "mesgc", **{"projection.seed": 3})

@@ -31,7 +31,8 @@ def compare(
         typer.Argument(
             metavar="[METHOD]...",
             help="NAME or NAME:OPTION=VALUE,… as for 'sgc finetune --compressor'; lr is an option.",
-            show_default="frozen adamw sign-sgd galore:rank=1 mesgc mesgc:residual=0.1 cesgc",
+            show_default="frozen adamw sign-sgd galore:rank=1 mesgc mesgc:residual=0.1 cesgc; "
+            "with --budget the line-up of sgc/finetune/lineup.py, and always adamw beside it",
         ),
     ] = None,
     seeds: Annotated[

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from torch import nn
 
-from sgc.budget import BudgetError, largest_size, smallest_size
+from sgc.budget import BudgetError, largest_size, shared_hint, smallest_size
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import Method, resolve_method
 from sgc.finetune.methods.base import Cost
@@ -51,7 +51,9 @@ def largest(spec: str, config: FinetuneConfig, budget: int) -> Method:
 
     size = largest_size(state, whole, budget)
     if size is None:
-        raise BudgetError(f"its smallest size takes {whole(smallest_size(whole)):,} bytes")
+        least = cost(of_size(smallest_size(whole)))
+        hint = shared_hint(plain.options, shared=least.shared_bytes, whole=least.bytes)
+        raise BudgetError(f"its smallest size takes {least.bytes:,} bytes{hint}")
     return of_size(size)
 
 

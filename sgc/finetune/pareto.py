@@ -57,6 +57,11 @@ def plot_races(reports: Sequence[RaceReport], path: Path) -> None:
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8
             )
+    figure.supxlabel(
+        "mean ± standard error over seeds; grey band: the best with as few bytes; grey dots: the "
+        "other columns' methods; dotted: the budgets",
+        fontsize=9,
+    )
     _scale(grid[0][0], reports)
     with replacing(path) as file:
         figure.savefig(file, format="png")
@@ -96,6 +101,7 @@ def _panel(axes: Axes, report: RaceReport, family: str) -> None:
             label=label,
             markersize=6,
             linewidth=1,
+            linestyle="-" if i < len(_COLOURS) else "--",  # the colours come round again
             capsize=2,
             color=colour,
             marker=marker,
@@ -126,7 +132,9 @@ def _floor(reports: Sequence[RaceReport]) -> float:
 def _scale(axes: Axes, reports: Sequence[RaceReport]) -> None:
     """Shared axes: bytes on a logarithmic scale that begins with those that hold next to none."""
     scores = [100 * e.accuracy for r in reports for e in r.entries if e.accuracy is not None]
-    axes.set_ylim(min(_floor([r]) for r in reports) - 0.3, max(scores, default=100.0) + 0.7)
+    errors = [100 * e.error for r in reports for e in r.entries if e.accuracy is not None]
+    above = max((score + error for score, error in zip(scores, errors, strict=True)), default=100.0)
+    axes.set_ylim(min(_floor([r]) for r in reports) - 0.3, above + 0.5)
     right = 2 * max(e.bytes for r in reports for e in r.entries)
     axes.set_xscale("log")
     axes.set_xlim(_STATELESS / 1.8, right)

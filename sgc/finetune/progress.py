@@ -26,12 +26,17 @@ def progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[loss]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
     )
     with progress:
-        bar = progress.add_task(title, total=steps, loss=math.nan)
-        yield lambda step, loss: progress.update(bar, completed=step, loss=loss)
+        bar = progress.add_task(title, total=steps, loss="")
+
+        def show(step: int, loss: float) -> None:
+            told = "" if math.isnan(loss) else f"loss {loss:.3f}"
+            progress.update(bar, completed=step, loss=told)
+
+        yield show

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from sgc.files import replacing
+from sgc.finetune.readers import DataError
 from sgc.results import environment
 
 __all__ = ["Entry", "RaceReport", "budget_table"]
@@ -109,8 +110,19 @@ class RaceReport:
 
     @classmethod
     def load(cls, path: Path) -> "RaceReport":
-        """Read what :meth:`save` wrote."""
-        values = json.loads(path.read_text("utf-8"))
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: it is no report.
+        """
+        try:
+            values = json.loads(path.read_text("utf-8"))
+            values["entries"], values["refused"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is no report of a race (results.jsonl holds its runs; the report is what "
+                "--report named, or OUT/race.json)"
+            ) from error
         entries = tuple(
             Entry(
                 **{

@@ -90,6 +90,9 @@ class Runner:
         """
         desk = _Desk(courses, self._stored(), rank)
         errors: list[Exception] = []
+        if desk.done:
+            text = f"{title}: {len(desk.done)} of the runs are in {self.folder} already"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         with self._progress(title) as show:
             show(desk, None)
             for config, outcome in self._outcomes(desk):
@@ -145,7 +148,7 @@ class Runner:
             task = progress.add_task(title, total=None)
 
             def show(desk: _Desk[Any], last: FinetuneConfig | None) -> None:
-                name = f": {last.method.partition(':')[0]}" if last else ""
+                name = f", {last.evaluate}: {last.method[:24]}, lr {last.lr:g}" if last else ""
                 settled, known = desk.counts()
                 progress.update(task, completed=settled, total=known, description=title + name)
 

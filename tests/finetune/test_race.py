@@ -223,3 +223,10 @@ def test_entries_count_and_the_frontier_is_what_nobody_beats():
     assert a.error == pytest.approx(0.05)
     assert (d.accuracy, d.diverged) == (None, 1)
     assert entry(1, 0.5, None).accuracy is None
+
+
+def test_what_is_no_report_is_refused_in_a_sentence(raced, tmp_path):
+    runs = raced[1] / "results.jsonl"
+    done = CliRunner().invoke(app, ["races", str(runs)])
+    assert done.exit_code == 2
+    assert "is no report of a race" in done.output
