@@ -1,0 +1,342 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import hypergeom
+from typer.testing import CliRunner
+
+from sgc.finetune.config import ConfigError
+from sgc.registry import create
+from sgc.results import Result
+from studies import capture, chunk_error
+from studies import captured as captured_module
+from studies.chunk_bounds import bounds, selections
+from studies.chunk_error import PRESETS, Config, trial
+from studies.chunk_error_figure import figure, pooled, table, totals
+from studies.cli import app
+from studies.gradient_laws import LAWS
+from studies.plugins import chunkers
+
+HOLDS = ("corrected", "sharp", "repaired", "padded")
+
+
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def config(**changes):
+    return Config(**{"law": "laplace", "chunker": "contiguous", "chunks": 8, "sparsity": 64,
+                     "cases": 64, **changes})  # fmt: skip
+
+
+def oracle(g, chunker, s):
+    """Places of G̃ and G̃', by sorting with Python; equal magnitudes in the order of places."""
+
+    def best(places, count):
+        return sorted(places, key=lambda i: (-abs(g[i]), i))[:count]
+
+    slots = chunker.split(torch.arange(1.0, len(g) + 1).double()).long().tolist()
+    chunked = [i for chunk in slots for i in best([p - 1 for p in chunk if p], s // chunker.chunks)]
+    return set(best(range(len(g)), s)), set(chunked)
+
+
+def squares_of(G, chunker, s):
+    """Both sides of all inequalities for integer gradients: exact in float64."""
+    top, chunked = selections(G, chunker, s)
+    square = G.square()
+    return bounds(
+        chunks=chunker.chunks,
+        sparsity=s,
+        numel=G.shape[-1],
+        error=(square * (top ^ chunked)).sum(-1),
+        top=(square * top).sum(-1),
+        chunked=(square * chunked).sum(-1),
+        lost=(square * ~chunked).sum(-1),
+        whole=square.sum(-1),
+    )
+
+
+@pytest.mark.parametrize("name", chunkers())
+@pytest.mark.parametrize(("d", "c", "s"), [(24, 4, 8), (23, 4, 8), (10, 4, 4), (12, 3, 12)])
+def test_the_selections_are_those_of_plain_sorting(name, d, c, s):
+    chunker = create("chunker", name, chunks=c, seed=5)
+    G = torch.randint(-3, 4, (40, d), generator=draw(d)).double()  # many ties
+    top, chunked = selections(G, chunker, s)
+    for row in range(len(G)):
+        found = tuple(set(mask[row].nonzero().flatten().tolist()) for mask in (top, chunked))
+        assert found == oracle(G[row].tolist(), chunker, s)
+
+
+def random_problems(count, seed=0):
+    """Small integer gradients of any d, c, s: ties, padding and chunks that s fills."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        c = int(random.integers(1, 9))
+        length = int(random.integers(1, 13))
+        d = int(random.integers(max(c, c * (length - 1) + 1), c * length + 1))
+        length = -(-d // c)
+        s = c * int(random.integers(1, length + 1))
+        if s <= d:
+            hot = 10.0 ** random.integers(0, 3, (64, d))
+            G = random.integers(-4, 5, (64, d)) * (hot if random.random() < 0.5 else 1)
+            if random.random() < 0.5:  # large entries gather in runs
+                G = np.take_along_axis(G, np.abs(G).argsort(-1), -1)
+            yield torch.from_numpy(G.astype(np.float64)), c, s, d
+
+
+def test_no_small_case_breaks_what_is_proved_and_ties_and_padding_are_among_them():
+    printed = contraction = cases = 0
+    for G, c, s, d in random_problems(280):
+        for name in chunkers():
+            sides = squares_of(G, create("chunker", name, chunks=c, seed=d), s)
+            for which in HOLDS:
+                left, right = sides[which]
+                assert bool((left <= right + 1e-9).all()), (which, name, c, s, d)
+            if d % c == 0:
+                assert bool((sides["contraction"][0] <= sides["contraction"][1] + 1e-9).all())
+                if c <= 2 or 2 * s >= d:  # where the printed bound is true
+                    assert bool((sides["printed"][0] <= sides["printed"][1] + 1e-9).all())
+            printed += int((sides["printed"][0] > sides["printed"][1] + 1e-9).sum())
+            contraction += int((sides["contraction"][0] > sides["contraction"][1] + 1e-9).sum())
+            cases += len(G)
+    assert cases > 30_000
+    assert printed > 500
+    assert contraction > 0  # of padded chunks only, see above
+
+
+@pytest.mark.parametrize("c", [3, 4, 7])
+@pytest.mark.parametrize("length", [3, 4, 8])
+def test_the_printed_bound_fails_wherever_there_are_three_chunks_and_s_is_below_half(c, length):
+    """As many whole chunks of 1 as s fills, the rest of the top s as good as nothing."""
+    d = c * length
+    below_half = [s for s in range(c, d, c) if 2 * s < d]
+    assert below_half
+    for s in below_half:
+        G = torch.zeros(1, d, dtype=torch.float64)
+        G[0, :s] = 1
+        if s > length:
+            G[0, s // length * length : s] = 1e-9
+        sides = squares_of(G, create("chunker", "contiguous", chunks=c), s)
+        assert bool((sides["printed"][0] > 1.01 * sides["printed"][1]).all()), (d, c, s)
+        error, right = sides["repaired"]  # its constant is ρ − 1 here, and attained
+        assert error.item() == pytest.approx(right.item())
+        for which in HOLDS:
+            assert bool((sides[which][0] <= sides[which][1] * (1 + 1e-12)).all())
+
+
+@pytest.mark.parametrize(("c", "s", "factor"), [(4, 8, 2 * (1 - 1 / 4)), (8, 16, 2 * (1 - 1 / 4))])
+def test_the_sharp_bound_is_attained(c, s, factor):
+    """d = 64: s fits into a chunk and 1/c decides; or it fills two chunks and s/d does."""
+    G = torch.full((1, 64), 1 - 1e-9, dtype=torch.float64)
+    G[0, :s] = 1
+    sides = squares_of(G, create("chunker", "contiguous", chunks=c), s)
+    error, right = sides["sharp"]
+    assert right.item() == pytest.approx(factor * s)
+    assert error.item() == pytest.approx(right.item(), rel=1e-6)
+    assert bool(error <= right)
+
+
+def test_the_corrected_bound_needs_one_rule_for_ties():
+    """Four equal entries, s = 2, c = 2: selections that differ in both have twice the bound."""
+    G = torch.ones(1, 4, dtype=torch.float64)
+    sides = squares_of(G, create("chunker", "contiguous", chunks=2), 2)
+    assert sides["corrected"][0].item() <= sides["corrected"][1].item() == 2
+    apart = torch.tensor([[0, 1, 0, 1]]) == 1  # also a top 1 of each chunk, against {0, 2}
+    both = torch.tensor([[1, 0, 1, 0]]) == 1
+    assert (G.square() * (apart ^ both)).sum().item() == 4
+
+
+def test_the_contraction_needs_the_padded_length():
+    """d = 10 in 4 chunks of 3, one hot: 2/3 is lost, more than 1 − 4/10, and not 1 − 4/12."""
+    G = torch.zeros(1, 10, dtype=torch.float64)
+    G[0, :3] = 1
+    sides = squares_of(G, create("chunker", "contiguous", chunks=4), 4)
+    assert sides["contraction"][0].item() > sides["contraction"][1].item()
+    assert sides["padded"][0].item() == pytest.approx(sides["padded"][1].item())
+
+
+def test_a_hot_chunk_breaks_the_printed_bound_in_every_case_and_no_other():
+    found = trial(config(law="hot-chunk", chunks=64), draw())
+    assert found["violations"] == {"printed": 64, **dict.fromkeys((*HOLDS, "contraction"), 0)}
+    assert found["error"]["mean"] > 10 * found["printed"]
+    assert found["missed"] == {"mean": 63 / 64, "sd": 0.0, "q05": 63 / 64, "q95": 63 / 64}
+    # Over a floor of 1 with entries of 30 to 60 nearly nothing comes back: error + kept is 1.
+    assert found["error"]["mean"] + found["kept"]["mean"] == pytest.approx(1, abs=0.02)
+    for name in ("strided", "permuted"):  # a row's entries go to one chunk each
+        assert trial(config(law="hot-chunk", chunks=64, chunker=name), draw())["error"]["q95"] == 0
+    turned = trial(config(law="hot-column", chunks=64, chunker="strided"), draw())
+    assert turned["violations"]["printed"] == 64
+
+
+@pytest.mark.parametrize("law", ["laplace", "student-t", "uniform"])
+@pytest.mark.parametrize("chunks", [4, 32])
+def test_independent_entries_miss_what_the_hypergeometric_law_says(law, chunks):
+    """Not 0, as the paper has it for entries that are spread uniformly."""
+    count = hypergeom(1024, 32, 1024 // chunks)  # of the top s in one chunk
+    n, own = np.arange(33), 32 // chunks
+    expected = chunks * float((np.maximum(n - own, 0) * count.pmf(n)).sum()) / 32
+    for name in chunkers():
+        point = config(
+            law=law, chunks=chunks, chunker=name, sparsity=32, rows=32, columns=32, cases=225
+        )
+        made = trial(point, draw(3))
+        missed = made["missed"]
+        assert missed["mean"] == pytest.approx(expected, abs=5 * missed["sd"] / 15)
+        assert made["error"]["mean"] > 0.03
+
+
+def test_a_plateau_comes_within_a_tenth_of_a_percent_of_the_bounds():
+    made = trial(config(law="plateau", chunks=64), draw())
+    assert 0.997 < made["tightest"]["corrected"] < 1
+    assert 0.999 < made["tightest"]["contraction"] <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_laws_give_gradients_of_the_shape_and_equal_seeds_equal_ones(law):
+    first, again = (LAWS[law](draw(4), 5, 8, 12, 12) for _ in range(2))
+    assert first.shape == (5, 8, 12)
+    assert first.dtype == torch.float64
+    assert bool(first.isfinite().all())
+    assert torch.equal(first, again)
+    hot = {"hot-chunk": (1, 12), "plateau": (1, 12), "hot-column": (2, 8)}  # rows or columns
+    if law in hot:
+        lines, width = hot[law]
+        tall = first.mT if law == "hot-column" else first
+        top = tall.abs() >= tall.abs().flatten(1).topk(lines * width).values[:, -1, None, None]
+        assert top.any(-1).sum(-1).tolist() == [lines] * 5
+
+
+def test_chunkers_meet_equal_gradients():
+    kept = {name: trial(config(law="clustered", chunks=1, chunker=name), draw(9)) for name in
+            ("contiguous", "strided")}  # fmt: skip
+    assert kept["contiguous"] == kept["strided"]
+    assert kept["contiguous"]["error"]["mean"] == 0
+    assert "chunker" in chunk_error.PAIRED
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """Three heavy-tailed 32 × 32 gradients, the 128 largest entries of each captured."""
+    random = np.random.default_rng(7)
+    whole = random.standard_t(2, (3, 32, 32)).astype(np.float32)
+    whole[:, 5] *= 8
+    kept = [
+        {"name": f"m{i}", "step": 1, **capture.largest_entries(torch.from_numpy(G), 128)}
+        for i, G in enumerate(whole)
+    ]
+    stacked = {key: np.stack([np.asarray(one[key]) for one in kept]) for key in kept[0]}
+    np.savez(tmp_path / "gradients.npz", metadata=np.array("{}"), **stacked)
+    monkeypatch.setattr(captured_module, "GRADIENTS", tmp_path / "gradients.npz")
+    return whole.reshape(3, -1).astype(np.float64)
+
+
+@pytest.mark.parametrize("name", chunkers())
+def test_of_captured_gradients_the_error_is_known_between_two_limits(stored, name):
+    made = config(law="captured", chunker=name, chunks=16, sparsity=64, rows=32, columns=32)
+    found = trial(made, draw(2))
+    chunker = create("chunker", name, chunks=16, seed=draw(2).initial_seed())
+    errors, kept, outside = [], [], 0
+    for g in stored:
+        top, chunked = oracle(g.tolist(), chunker, 64)
+        norm = sum(g[i] ** 2 for i in top)
+        errors.append(sum(g[i] ** 2 for i in top ^ chunked) / norm)
+        kept.append(sum(g[i] ** 2 for i in chunked) / norm)
+        outside += len(chunked - set(np.argsort(-np.abs(g))[:128].tolist()))
+    assert found["unknown"] == pytest.approx(outside / 3)
+    assert outside > 0  # the limits are apart
+    assert found["error_low"] < np.mean(errors) < found["error"]["mean"]
+    assert np.mean(kept) < found["kept"]["mean"]
+    assert found["violations"]["corrected"] == found["violations"]["contraction"] == 0
+
+
+def test_what_was_not_captured_is_said(stored):
+    with pytest.raises(ConfigError, match="only 128 entries"):
+        trial(config(law="captured", chunks=1, sparsity=129, rows=32, columns=32), draw())
+    with pytest.raises(ConfigError, match=r"of shape \(64, 64\)"):
+        trial(config(law="captured"), draw())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"law": "laplac"}, "did you mean"),
+        ({"sparsity": 60}, "no multiple of chunks=8; e.g. 64"),
+        ({"chunks": 0}, "chunks must be at least 1, got 0"),
+        ({"rows": 4, "columns": 4}, "at most 16 of 16 numbers"),
+        ({"rows": 1, "columns": 4}, "at most 4"),
+        ({"cases": 0}, "cases must be at least 1, got 0"),
+    ],
+)
+def test_a_config_outside_of_its_limits_is_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        config(**change)
+
+
+def test_the_default_preset_has_the_cases_that_were_asked_for():
+    points = PRESETS["default"].configs()
+    drawn = [p for p in points if p.law != "captured"]
+    assert sum(p.cases for p in drawn) >= 1e5
+    assert {p.law for p in points} == {*LAWS, "captured"}
+    assert {p.chunker for p in points} == set(chunkers())
+    assert any(p.numel % p.chunks for p in points)
+
+
+def made_row(law, chunker, chunks, mean, *, printed=1.5, seed=0, broken=0):
+    settings = config(law=law, chunker=chunker, chunks=chunks)
+    metrics = trial(config(chunks=chunks, cases=2), draw())
+    metrics["error"] = {"mean": mean, "sd": 0.1, "q05": mean / 2, "q95": mean + 0.1}
+    metrics.update(error_low=mean, printed=printed, cases=100)
+    metrics["violations"] |= {"printed": broken}
+    metrics["tightest"] |= {"printed": mean / printed}
+    made = settings.__dict__ | {"chunks": chunks}
+    return Result(run_id="a", kind="study-chunk-error", config=made, seed=seed, metrics=metrics,
+                  environment={})  # fmt: skip
+
+
+def test_figure_and_tables_tell_where_the_printed_bound_is_broken():
+    rows = [
+        made_row("hot-chunk", "contiguous", 2, 0.4),
+        made_row("hot-chunk", "contiguous", 4, 0.8, printed=0.2, broken=90),
+        made_row("hot-chunk", "contiguous", 4, 0.6, printed=0.2, broken=80, seed=1),
+        made_row("hot-chunk", "strided", 4, 0.35),
+        made_row("laplace", "contiguous", 4, 0.3),
+    ]
+    setting = ("hot-chunk", 64, 64, 64)
+    curve = pooled(rows, law="hot-chunk", chunker="contiguous", setting=setting)
+    assert [r.metrics["error"]["mean"] for r in curve] == [0.4, pytest.approx(0.7)]
+    assert curve[1].metrics["cases"] == 200
+    sums = totals(rows)
+    assert (sums["cases"], sums["points"], sums["broken"]) == (500, 5, 2)
+    assert sums["violations"]["printed"] == 170
+    assert sums["worst"] is rows[1]
+    errors, counts = table(rows)
+    won = next(c for c in errors.columns if c.header == "won back")
+    assert list(won.cells) == ["–", "50 %", "–"]
+    assert list(counts.columns[1].cells) == ["400", "100", "500"]
+    picture = figure(rows)
+    panels = [axes for axes in picture.axes if axes.axison]
+    assert len(panels) == 2
+    assert all(axes.get_xlabel() for axes in panels)
+    assert panels[0].get_ylabel()
+    lines = panels[0].get_lines()
+    dotted = [line for line in lines if line.get_linestyle() == ":"]
+    assert len(dotted) == 1
+    assert dotted[0].get_ydata() == pytest.approx([1.5, 0.2])
+    bound = next(line for line in lines if line.get_color() == "black")
+    assert bound.get_ydata()[0] == pytest.approx(1.0)
+
+
+def test_the_smoke_preset(tmp_path):
+    arguments = ["run", "chunk-error", "--preset", "smoke", "--jobs", "1", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "Counterexample" in done.output
+    assert (tmp_path / "chunk-error-smoke.png").stat().st_size > 10_000
+    lines = (tmp_path / "chunk-error-smoke.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len(rows) == len(PRESETS["smoke"].configs())
+    violated = {name: sum(r["metrics"]["violations"][name] for r in rows) for name in HOLDS}
+    assert violated == dict.fromkeys(HOLDS, 0)
+    assert all(math.isfinite(r["metrics"]["error"]["mean"]) for r in rows)
