@@ -19,7 +19,14 @@ __all__ = ["STUDIES", "Preset", "Study", "find", "product"]
 
 #: Name → module. One file and one line here; ``python -m studies list`` shows the question.
 STUDIES: Mapping[str, str] = {
-    # one line each
+    "kappa": "studies.kappa",
+    "phase": "studies.phase",
+    "ablation": "studies.ablation",
+    "rip": "studies.rip",
+    "precision": "studies.precision",
+    "chunk-error": "studies.chunk_error",
+    "memory": "studies.memory",
+    "moment-sparsity": "studies.moment_sparsity",
 }
 
 #: Studies that time one model with all methods, or train it, have commands of their own.

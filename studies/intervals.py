@@ -1,0 +1,188 @@
+"""Success rates: binomial intervals, logistic fits, and where theory puts the transition."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, log_expit, rel_entr
+from scipy.stats import norm
+
+__all__ = [
+    "Crossing",
+    "Logistic",
+    "donoho_tanner",
+    "fit_logistic",
+    "l1_kappa",
+    "omp_kappa",
+    "soft_threshold_risk",
+    "wilson",
+]
+
+
+def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a binomial proportion (Wilson 1927).
+
+    The p with ``|p̂ − p| ≤ z √(p(1−p)/n)``: inside [0, 1] and of positive width even when every
+    trial succeeded.
+
+    Raises:
+        ValueError: no trial, or successes outside [0, trials].
+
+    Example:
+        >>> [round(end, 3) for end in wilson(8, 10)]
+        [0.49, 0.943]
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"successes must lie in [0, trials] with trials ≥ 1: {successes}/{trials}")
+    z = float(norm.ppf(0.5 + level / 2))
+    share = successes / trials
+    centre = share + z**2 / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    low, high = ((centre + sign * half) / (1 + z**2 / trials) for sign in (-1, 1))
+    return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where a fitted rate reaches a level, with its 95 % interval."""
+
+    at: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """``logit P(success) = a + b log x``, fitted.
+
+    Attributes:
+        intercept, slope: a and b.
+        covariance: of (a, b): the inverse Fisher information, times deviance/(n − 2) where that
+            exceeds 1 (after McCullagh & Nelder 1989, §4.5): no law says that the rate is logistic.
+        span: least and largest x of the data.
+    """
+
+    intercept: float
+    slope: float
+    covariance: tuple[tuple[float, float], tuple[float, float]]
+    span: tuple[float, float]
+
+    def rate(self, x: float) -> float:
+        """P(success) at x."""
+        return float(expit(self.intercept + self.slope * math.log(x)))
+
+    def crossing(self, level: float) -> Crossing | None:
+        """The x at which the rate is ``level``; None where the data do not reach that far.
+
+        The interval is the delta method's, on the scale of log x.
+        """
+        if self.slope == 0:
+            return None
+        log_x = (math.log(level / (1 - level)) - self.intercept) / self.slope
+        low, high = map(math.log, self.span)
+        if not low <= log_x <= high:
+            return None
+        gradient = np.array([1, log_x]) / self.slope
+        half = 1.96 * math.sqrt(gradient @ np.array(self.covariance) @ gradient)
+        return Crossing(*(math.exp(min(700, log_x + sign * half)) for sign in (0, -1, 1)))
+
+
+def fit_logistic(
+    x: Sequence[float], successes: Sequence[int], trials: Sequence[int]
+) -> Logistic | None:
+    """Rates against log x by maximum likelihood with Jeffreys' prior (Firth 1993).
+
+    The prior, ``½ log det`` of the Fisher information, takes the bias of order 1/n away and keeps
+    the slope finite where failures and successes do not overlap. It weighs about one trial.
+
+    Args:
+        x: positive, at least two different ones.
+        successes, trials: at each x.
+
+    Returns:
+        None where every trial succeeded or every one failed: nothing says where the rate changes.
+
+    Raises:
+        ValueError: lengths differ, x is not positive, or there is one value of x only.
+    """
+    good, all_, at = (np.asarray(v, dtype=float) for v in (successes, trials, x))
+    if not len(good) == len(all_) == len(at) or len(set(at)) < 2 or not (at > 0).all():
+        raise ValueError(f"a fit needs two positive x with their counts, got x={list(x)}")
+    if good.sum() in {0, all_.sum()}:
+        return None
+    z = np.log(at)
+    middle, spread = z.mean(), z.std()
+    design = np.stack([np.ones_like(z), (z - middle) / spread], 1)
+
+    def information(beta: np.ndarray) -> np.ndarray:
+        rate = expit(design @ beta)
+        found: np.ndarray = (design * (all_ * rate * (1 - rate))[:, None]).T @ design
+        return found
+
+    def loss(beta: np.ndarray) -> float:
+        logit = design @ beta
+        likelihood = (good * log_expit(logit) + (all_ - good) * log_expit(-logit)).sum()
+        return float(-likelihood - 0.5 * np.linalg.slogdet(information(beta))[1])
+
+    beta = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"fatol": 1e-9}).x
+    rate = expit(design @ beta)
+    terms = rel_entr(good, all_ * rate) + rel_entr(all_ - good, all_ * (1 - rate))
+    excess = 2 * terms.sum() / max(1, len(z) - 2)
+    change = np.array([[1, -middle / spread], [0, 1 / spread]])
+    intercept, slope = change @ beta
+    covariance = max(1.0, excess) * change @ np.linalg.inv(information(beta)) @ change.T
+    (aa, ab), (ba, bb) = covariance.tolist()
+    return Logistic(
+        float(intercept), float(slope), ((aa, ab), (ba, bb)), (float(at.min()), float(at.max()))
+    )
+
+
+def omp_kappa(d: int, s: int) -> float:
+    """κ = 2 ln(d − s): measurements a nonzero that OMP needs with a Gaussian A.
+
+    Enough for large d whatever the coefficients (Fletcher & Rangan 2009, who sharpen Tropp &
+    Gilbert 2007).
+    """
+    return 2 * math.log(d - s)
+
+
+def soft_threshold_risk(share: float) -> float:
+    """M(ε): minimax risk of soft thresholding over laws with a share ε of nonzeros.
+
+    ``min_τ ε(1 + τ²) + 2(1 − ε)[(1 + τ²)Φ(−τ) − τφ(τ)]`` (Donoho, Johnstone, Hoch & Stern 1992).
+    """
+
+    def risk(tau: float) -> float:
+        tail = (1 + tau**2) * norm.cdf(-tau) - tau * norm.pdf(tau)
+        return float(share * (1 + tau**2) + 2 * (1 - share) * tail)
+
+    return float(minimize_scalar(risk, bounds=(0, 40), method="bounded").fun)
+
+
+def l1_kappa(d: int, s: int) -> float:
+    """κ at which ℓ1 minimisation passes from failure to success: the Donoho–Tanner weak threshold.
+
+    With a Gaussian A and d → ∞ at fixed ε = s/d, basis pursuit needs ``k/d = M(ε)`` whatever the
+    coefficients (Donoho & Tanner 2009; as minimax risk: Donoho, Maleki & Montanari 2009).
+    """
+    return d * soft_threshold_risk(s / d) / s
+
+
+def donoho_tanner(delta: float) -> float:
+    """ρ_W(δ): largest s/k that ℓ1 minimisation recovers at δ = k/d, the same weak threshold.
+
+    ``max_τ (1 − (2/δ) T) / (1 + τ² − 2 T)`` with ``T = (1 + τ²)Φ(−τ) − τφ(τ)`` (Donoho, Maleki &
+    Montanari 2009, equation 5).
+
+    Example:
+        >>> round(donoho_tanner(0.5), 4)
+        0.3857
+    """
+
+    def negative(tau: float) -> float:
+        tail = (1 + tau**2) * norm.cdf(-tau) - tau * norm.pdf(tau)
+        return float(-(1 - 2 * tail / delta) / (1 + tau**2 - 2 * tail))
+
+    return -float(minimize_scalar(negative, bounds=(0, 40), method="bounded").fun)
