@@ -132,7 +132,7 @@ def plan(
         return predict(compressor(size), parameters, shared=False).bytes
 
     def whole(size: int) -> int:
-        return predict(compressor(size), parameters).bytes
+        return predict(compressor(size), parameters, beyond=budget_bytes).bytes
 
     size = largest_size(state, whole, budget_bytes)
     if size is None:
@@ -225,7 +225,11 @@ def _sizes() -> Iterator[int]:
 
 
 def predict(
-    compressor: Compressor | Spec | str, model: nn.Module | Iterable[Tensor], *, shared: bool = True
+    compressor: Compressor | Spec | str,
+    model: nn.Module | Iterable[Tensor],
+    *,
+    shared: bool = True,
+    beyond: int | None = None,
 ) -> Prediction:
     """What :class:`sgc.CompressedAdamW` will hold for these parameters once all had a gradient.
 
@@ -235,6 +239,8 @@ def predict(
         compressor: a new one, or a spec such as ``"galore:rank=4"``.
         model: its parameters that require a gradient; or parameters, or one.
         shared: without it the shared bytes are not looked at, and 0.
+        beyond: if more bytes than this are sure to be needed, nothing is made, and a lower bound of
+            the shared ones is the answer.
 
     Raises:
         ValueError: a matrix that the compressor cannot take.
@@ -249,6 +255,13 @@ def predict(
     assert isinstance(compressor, Compressor)
     alike = _alike(trainable(model))
     state = sum(len(group) * _state_bytes(compressor, group[0]) for group in alike)
+    floors = [
+        compressor.shared_floor(tuple(p.shape), adam.moment_dtype(p.dtype))
+        for p, *_ in alike
+        if shared and not _plain(compressor, p)
+    ]
+    if beyond is not None and state + max(floors, default=0) > beyond:
+        return Prediction(state, max(floors, default=0))
     for p, *_ in alike:
         if shared and not _plain(compressor, p):
             compressor.prepare(tuple(p.shape), p.device, adam.moment_dtype(p.dtype))

@@ -23,7 +23,10 @@ class Operators:
     def __init__(self, projection: str, measurements: int, *, seed: int) -> None:
         self.projection, self.measurements, self.seed = projection, measurements, seed
         #: Whether A exists for k = d only.
-        self.square: bool = getattr(resolve("projection", projection), "square", False)
+        kind = resolve("projection", projection)
+        self.square: bool = getattr(kind, "square", False)
+        # Of a part from elsewhere that does not say so, nothing is known.
+        self._dense = not getattr(kind, "structured", True)
         self._made: dict[Key, Projection] = {}
 
     def __call__(self, length: int, device: torch.device, dtype: torch.dtype) -> Projection:
@@ -40,6 +43,10 @@ class Operators:
                 dtype=dtype,
             )
         return self._made[key]
+
+    def floor(self, length: int, dtype: torch.dtype) -> int:
+        """Bytes that A takes at least, known without making it."""
+        return self.measurements * length * dtype.itemsize if self._dense else 0
 
     def refuses(self, length: int, *, exactly: str, fewer: str) -> str | None:
         """Why there is no A for vectors of this length, with a remedy; None if there is.

@@ -116,3 +116,31 @@ def test_predict_takes_a_spec_and_one_parameter():
     by_spec = sgc.predict("galore:rank=2", W)
     assert by_spec == sgc.predict(sgc.create("compressor", "galore", rank=2), [W])
     assert by_spec.bytes == sgc.plan(W, budget_bytes=by_spec.bytes, method="galore").bytes
+
+
+@pytest.mark.parametrize("name", sgc.available("compressor"))
+def test_what_is_shared_at_least_is_never_more_than_what_is(name):
+    W = torch.empty(48, 32)
+    known = sgc.registry.option_names("compressor", name) or []
+    given = {"chunks": 4, "sparsity": 8, "measurements": 64}
+    for projection in ("gaussian", "rademacher", "srht"):
+        options = {key: value for key, value in given.items() if key in known}
+        options |= {"projection": projection} if "projection" in known else {}
+        made = sgc.create("compressor", name, **options)
+        floor = made.shared_floor(tuple(W.shape), W.dtype)
+        assert 0 <= floor <= sgc.predict(made, W).shared_bytes
+        assert (floor > 0) == (options.get("projection") in ("gaussian", "rademacher"))
+
+
+def test_a_plan_that_cannot_fit_draws_no_large_matrix(monkeypatch):
+    drawn = []
+    real = sgc.operators.create
+
+    def create(kind, name, k, d, **options):
+        drawn.append(k * d)
+        return real(kind, name, k, d, **options)
+
+    monkeypatch.setattr(sgc.operators, "create", create)
+    with pytest.raises(sgc.BudgetError, match="projection=srht"):
+        sgc.plan(torch.empty(256, 256), budget_bytes=3000, method="mesgc:sparsity=4,chunks=4")
+    assert len(drawn) <= 2  # to say what the smallest takes

@@ -95,6 +95,9 @@ class Adjoint(Compressor):
     def moment_shape(self, shape: Shape) -> Shape:
         return (self.chunks, self.measurements // self.chunks)
 
+    def shared_floor(self, shape: Shape, dtype: torch.dtype) -> int:
+        return self._operators.floor(self.chunker.length(math.prod(shape)), dtype)
+
     def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
         self._operators(self.chunker.length(math.prod(shape)), device, dtype)
 

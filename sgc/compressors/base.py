@@ -84,6 +84,10 @@ class Compressor(abc.ABC):
     def moment_shape(self, shape: Shape) -> Shape:
         """Shape of p (and so of M) for a parameter of this shape."""
 
+    def shared_floor(self, shape: Shape, dtype: torch.dtype) -> int:
+        """Bytes that :meth:`prepare` adds to what is shared at least, known without doing it."""
+        return 0
+
     def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
         """Further state of one parameter (a subspace), before its first step."""
         return {}

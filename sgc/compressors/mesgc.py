@@ -131,6 +131,9 @@ class MESGC(Compressor):
         nothing = torch.zeros(1, self.measurements, device=device, dtype=dtype)
         self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
 
+    def shared_floor(self, shape: Shape, dtype: torch.dtype) -> int:
+        return self._operators.floor(self.chunker.length(math.prod(shape)), dtype)
+
     def size(self, size: int) -> dict[str, Any]:
         """More chunks, each as dense and as long to measure as the default's."""
         return {"chunks": size, "sparsity": size * self.chunk_sparsity}

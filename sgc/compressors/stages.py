@@ -66,6 +66,9 @@ class Stage(Compressor):
     def moment_shape(self, shape: Shape) -> Shape:
         return self.inner.moment_shape(self.inner_shape(shape))
 
+    def shared_floor(self, shape: Shape, dtype: torch.dtype) -> int:
+        return self.inner.shared_floor(self.inner_shape(shape), dtype)
+
     def init_state(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> State:
         return self.inner.init_state(self.inner_shape(shape), device, dtype)
 

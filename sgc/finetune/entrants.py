@@ -31,8 +31,8 @@ def largest(spec: str, config: FinetuneConfig, budget: int) -> Method:
     given = Spec.parse(spec)
     plain = resolve_method(given)
 
-    def cost(method: Method, *, shared: bool = True) -> Cost:
-        return method.recipe().cost(*_model(config), shared=shared)
+    def cost(method: Method, *, shared: bool = True, beyond: int | None = None) -> Cost:
+        return method.recipe().cost(*_model(config), shared=shared, beyond=beyond)
 
     if plain.recipe().size(1) is None:
         held = cost(plain).bytes
@@ -47,7 +47,7 @@ def largest(spec: str, config: FinetuneConfig, budget: int) -> Method:
         return cost(of_size(size), shared=False).bytes
 
     def whole(size: int) -> int:
-        return cost(of_size(size)).bytes
+        return cost(of_size(size), beyond=budget).bytes
 
     size = largest_size(state, whole, budget)
     if size is None:

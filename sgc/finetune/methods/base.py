@@ -70,10 +70,18 @@ class Recipe(abc.ABC):
         """
         return list(self.prepare(model, targets).values())
 
-    def cost(self, model: nn.Module, targets: Parameters, *, shared: bool = True) -> Cost:
+    def cost(
+        self,
+        model: nn.Module,
+        targets: Parameters,
+        *,
+        shared: bool = True,
+        beyond: int | None = None,
+    ) -> Cost:
         """What a run will hold for the targets, known before it: nothing of theirs is allocated.
 
-        Without ``shared`` what parameters share is not looked at, and 0: that is cheap to know.
+        Without ``shared`` what parameters share is not looked at, and 0: that is cheap to know. For
+        ``beyond`` see :func:`sgc.predict`.
 
         Raises:
             TargetError: as :meth:`prepare`.
@@ -83,7 +91,7 @@ class Recipe(abc.ABC):
             if reason := self.refuses(tuple(target.shape)):
                 raise ValueError(reason)
         tensors = self.planned(model, targets)
-        held = predict(self.compressor or NoCompression(), tensors, shared=shared)
+        held = predict(self.compressor or NoCompression(), tensors, shared=shared, beyond=beyond)
         return Cost(
             state_bytes=held.state_bytes,
             shared_bytes=held.shared_bytes,
