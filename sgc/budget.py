@@ -1,7 +1,7 @@
 """Budget first: how large a method may be to fill so many bytes, before anything is trained."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 import torch
@@ -11,6 +11,7 @@ from sgc import adam
 from sgc.compressors.base import Compressor
 from sgc.options import whole as integer
 from sgc.registry import create
+from sgc.sizes import BudgetError, largest_size, smallest_size
 from sgc.specs import Spec, Value
 
 __all__ = [
@@ -25,11 +26,6 @@ __all__ = [
 ]
 
 _STEP_BYTES = 4  # the step counter of a parameter, a float32
-_LARGEST_SIZE = 2**24
-
-
-class BudgetError(ValueError):
-    """No size of the method fits; says what its smallest takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,83 +141,6 @@ def plan(
             "is nothing to choose a size for"
         )
     return Plan(of_size(size), budget_bytes, predict(found, parameters))
-
-
-def largest_size(
-    state: Callable[[int], int], whole: Callable[[int], int], budget: int
-) -> int | None:
-    """The largest size whose bytes do not exceed a budget; None if no size does.
-
-    Args:
-        state: bytes of a size, less what is shared: it rises with the size, and is cheap to know.
-        whole: all bytes of a size. It may also fall where A shrinks as chunks grow shorter, so the
-            answer is looked for from above.
-        budget: bytes.
-
-    Both raise ``ValueError`` for a size that does not exist: too large, or also too small.
-    """
-
-    def fits(count: Callable[[int], int], size: int) -> bool:
-        try:
-            return count(size) <= budget
-        except ValueError:
-            return False
-
-    sizes: list[int] = []
-    above = 1
-    for above in _sizes():
-        try:
-            if state(above) > budget:
-                break
-        except ValueError:
-            if sizes:
-                break
-        else:
-            sizes.append(above)
-    while sizes and not (fits(state, sizes[-1]) and fits(whole, sizes[-1])):
-        above = sizes.pop()
-    if not sizes:
-        return None
-    size = sizes[-1]
-    while above - size > 1:
-        middle = (size + above) // 2
-        if fits(state, middle) and fits(whole, middle):
-            size = middle
-        else:
-            above = middle
-    return size
-
-
-def smallest_size(whole: Callable[[int], int]) -> int:
-    """The size that takes the fewest bytes of 1, 2, 4, …, 128, or the first one that exists.
-
-    Args:
-        whole: bytes of a size, as for :func:`largest_size`.
-
-    Raises:
-        BudgetError: there is no size; says why not the first.
-    """
-    takes: list[tuple[int, int]] = []
-    reason = ""
-    powers = [2**i for i in range(8)]
-    for size in (*powers, *_sizes()):
-        if takes and size not in powers:
-            break
-        try:
-            takes.append((whole(size), size))
-        except ValueError as error:
-            reason = reason or str(error)
-    if not takes:
-        raise BudgetError(f"no size fits these parameters: {reason}")
-    return min(takes)[1]
-
-
-def _sizes() -> Iterator[int]:
-    """All small ones, then in steps of a sixteenth."""
-    size = 1
-    while size <= _LARGEST_SIZE:
-        yield size
-        size += max(1, size // 16)
 
 
 def predict(

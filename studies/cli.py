@@ -25,7 +25,7 @@ from sgc.results import Result, ResultStore, environment
 from studies.capture import EXAMPLE as CAPTURE_EXAMPLE
 from studies.capture import capture
 from studies.effective_rank_command import EXAMPLE, effective_rank
-from studies.grid import missing, points, run, select
+from studies.grid import TrialsFailed, missing, points, run, select
 from studies.study import COMMANDS, STUDIES, Study, find
 from studies.throughput_command import throughput
 
@@ -34,10 +34,6 @@ __all__ = ["app", "main"]
 OUT = Path("runs/studies")
 _WIDTH = 140  # of a table in a pipe or file, where no terminal has one
 _OWN: dict[str, Callable[..., None]] = {"throughput": throughput, "effective-rank": effective_rank}
-
-
-class TrialsFailed(RuntimeError):  # noqa: N818
-    """Some trials have no row; the others have."""
 
 
 app = typer.Typer(
@@ -137,17 +133,20 @@ def draw_studies(
     """Draw studies again from their rows; nothing is computed."""
     console = _console()
     with clean_errors():
+        without = []
         for name in _names(names):
             if name in _OWN:
+                console.print(f"{name} draws when it is run: sgc study run {name}", markup=False)
                 continue
             study = find(name)
             path = _place(out, name, preset, ".jsonl")
             rows = select(study, ResultStore(path).load(), points(study, preset))
-            if not rows:
-                raise ConfigError(
-                    f"{path} has no row of the preset {preset!r}: first sgc study run {name}"
-                )
-            _show(study, rows, _place(out, name, preset, ".png"), console)
+            if rows:
+                _show(study, rows, _place(out, name, preset, ".png"), console)
+            else:
+                without.append(f"{path} has no row of the preset {preset!r}")
+        if without:
+            raise ConfigError(f"{'; '.join(without)}: first sgc study run")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -171,9 +170,9 @@ def _run(
 ) -> None:
     store, here = ResultStore(_place(folder, study.name, preset, ".jsonl")), environment()
     picture = _place(folder, study.name, preset, ".png")
+    wanted = points(study, preset, device=device, seeds=seeds)
     store.prepare()
     check_writable(picture)
-    wanted = points(study, preset, device=device, seeds=seeds)
     there = [] if fresh else store.load()
     todo = missing(study, there, wanted)
     _say_what_is_there(study, select(study, there, wanted), store, here, console)

@@ -2,18 +2,27 @@
 
 import importlib
 import itertools
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
+from sgc.finetune.config import ConfigError
 from sgc.finetune.runner import worker_pool
 from sgc.results import Result, ResultStore
 from studies.study import Study
 
-__all__ = ["Point", "missing", "points", "run", "select"]
+__all__ = ["Point", "TrialsFailed", "missing", "points", "run", "select"]
+
+
+class TrialsFailed(RuntimeError):  # noqa: N818
+    """Some trials have no row; the others have."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +45,16 @@ def points(
         seeds: instead of the preset's number.
 
     Raises:
-        ConfigError: no such preset.
+        ConfigError: no such preset or device.
     """
     grid = study.preset(preset)
     configs = list(grid.configs())
     if device is not None:
         fields = study.module.Config.__dataclass_fields__
-        configs = [_placed(c, device) for c in configs] if "device" in fields else configs
+        if "device" not in fields:
+            raise ConfigError(f"the study {study.name} takes no device: leave --device out")
+        _check_device(device)
+        configs = [_placed(c, device) for c in configs]
     return [Point(c, seed) for seed in range(seeds or grid.seeds) for c in configs]
 
 
@@ -83,13 +95,20 @@ def run(
 
     Raises:
         KeyboardInterrupt: what was finished is in the store.
+        TrialsFailed: a process died.
         ResultStoreError: the store cannot be written.
     """
     failed: dict[Point, str] = {}
     for point, outcome in _outcomes(study, todo, jobs):
         try:
             metrics, seconds = outcome()
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            json.dumps(metrics, allow_nan=False)
+        except BrokenProcessPool as error:
+            raise TrialsFailed(
+                "a process of the run has died (out of memory?); what was finished is kept, and "
+                "the same command goes on, with fewer --jobs if need be"
+            ) from error
+        except Exception as error:  # a plug-in may raise anything; the others go on
             failed[point] = f"{type(error).__name__}: {error}"
         else:
             store.append(
@@ -137,6 +156,14 @@ def _timed(study: Study, point: Point) -> tuple[dict[str, Any], float]:
     began = time.perf_counter()
     metrics = study.trial(point.config, point.seed)
     return metrics, time.perf_counter() - began
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"device {device!r} cannot be used: {first}") from error
 
 
 def _placed(config: Any, device: str) -> Any:

@@ -133,7 +133,7 @@ def test_figures_read_files_only(tmp_path, monkeypatch):
     ask = ("toy", "--preset", "smoke", "--out", tmp_path)
     nothing = sgc_study("figure", *ask)
     assert nothing.exit_code == 2
-    assert "first sgc study run toy" in nothing.output
+    assert "first sgc study run" in nothing.output
     sgc_study("run", *ask, "--jobs", 1)
     picture = tmp_path / "toy-smoke.png"
     picture.unlink()
@@ -180,3 +180,24 @@ def test_every_registered_study_answers_the_contract(monkeypatch):
         for preset in study.module.PRESETS:
             wanted = points(study, preset)
             assert len({study.run_id(p.config, p.seed) for p in wanted}) == len(wanted)
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_work(tmp_path):
+    done = sgc_study("run", "toy", "--preset", "smoke", "--device", "abacus", "--out", tmp_path)
+    assert done.exit_code == 2
+    assert "device 'abacus' cannot be used" in done.output
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_numbers_that_json_does_not_know_fail_their_trial_alone(tmp_path, monkeypatch):
+    real = toy.trial
+
+    def trial(config, generator):
+        found = real(config, generator)
+        return {**found, "answer": float("nan")} if config.value == 2 else found
+
+    monkeypatch.setattr(toy, "trial", trial)
+    done = sgc_study("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "4 of 8 trials failed, the first with ValueError" in done.output
+    assert len(rows(tmp_path / "toy-smoke.jsonl")) == 4
