@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint gpu gpu-test gpu-bench clean
+.PHONY: demo test lint notebooks gpu gpu-test gpu-bench clean
 
 # Fine-tune MiniLM on film reviews with MESGC; table and plot beside the committed comparison.
 demo: $(VENV)/.installed
@@ -19,11 +19,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# On a machine with a GPU that has the packages already, from the plain checkout: the suites on CUDA,
-# then the benchmarks and the throughput study with their result files and figures.
-notebooks: $(VENV)/.installed  # runs them and stores what they show
+# Run the notebooks and store what they show.
+notebooks: $(VENV)/.installed
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
+# On a machine with a GPU that has the packages already, from the plain checkout: the suites on CUDA,
+# then the benchmarks and the throughput study with their result files and figures.
 gpu: gpu-test gpu-bench
 
 gpu-test:
