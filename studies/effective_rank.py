@@ -39,7 +39,7 @@ from typing import Any
 from sgc.finetune.batches import Tokens
 from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.defaults import resolve_method
-from sgc.finetune.evaluate import accuracy
+from sgc.finetune.evaluate import score
 from sgc.finetune.prepare import prepare
 from sgc.finetune.task import locate
 from sgc.finetune.train import train
@@ -171,7 +171,7 @@ def trial(config: Config, *, on_step: Callable[[], object] = lambda: None) -> di
         **watch.found,
         "loss": losses,
         "full": sum(2 * p.numel() for p in ready.targets.values()),
-        "accuracy": accuracy(ready.model, test, device=run.device),
+        "accuracy": score(ready.model, test, device=run.device).accuracy,
         "test_examples": len(test),
         "train_examples": len(tokens),
         "inputs": run.inputs,

@@ -17,6 +17,7 @@ from sgc.finetune.config import ConfigError
 from sgc.finetune.lineup import METHODS
 from sgc.finetune.race import Race, race, show_race
 from sgc.finetune.tuning import GRID
+from sgc.registry import did_you_mean
 
 RACE = "Race at equal bytes"
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -68,6 +69,14 @@ def compare(
             rich_help_panel=RACE,
         ),
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Race without this one of the line-up; may be repeated.",
+            rich_help_panel=RACE,
+        ),
+    ] = None,
     grid: Annotated[
         str,
         typer.Option(
@@ -79,6 +88,15 @@ def compare(
     tuning_seeds: Annotated[
         int, typer.Option(min=1, help="Runs of each rate that is tried.", rich_help_panel=RACE)
     ] = 1,
+    choose_by: Annotated[
+        str,
+        typer.Option(
+            metavar="accuracy|loss",
+            help="What chooses the rate, on a validation part. Loss tells rates apart where most "
+            "examples go to the larger class.",
+            rich_help_panel=RACE,
+        ),
+    ] = "accuracy",
     jobs: Annotated[
         int,
         typer.Option(min=1, help="Runs at a time, over all GPUs there are.", rich_help_panel=RACE),
@@ -130,10 +148,11 @@ def compare(
             plan = Race(
                 config=config,
                 budgets=[_bytes(each) for each in budget],
-                methods={spec: spec for spec in methods} if methods else METHODS,
+                methods=_entered(methods, leave_out or []),
                 grid=_grid(grid),
                 seeds=seeds,
                 tuning_seeds=tuning_seeds,
+                choose_by=choose_by,  # type: ignore[arg-type] # checked by the race
             )
             show_race(
                 race(plan, folder=out, console=console, jobs=jobs),
@@ -143,6 +162,18 @@ def compare(
             return
         results = comparison.compare(config, chosen, seeds=seeds, folder=out, console=console)
         comparison.show(results, folder=out, console=console, beside=beside)
+
+
+def _entered(specs: list[str] | None, left_out: list[str]) -> dict[str, str]:
+    """Label → spec."""
+    methods = {spec: spec for spec in specs} if specs else dict(METHODS)
+    for label in left_out:
+        if label not in methods:
+            hint = did_you_mean(label, list(methods))
+            known = ", ".join(methods)
+            raise ConfigError(f"--leave-out {label!r} is not in the race{hint}; there are: {known}")
+        del methods[label]
+    return methods
 
 
 def _bytes(text: str) -> int:

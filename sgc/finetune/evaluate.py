@@ -1,4 +1,6 @@
-"""Accuracy on held-out examples."""
+"""Accuracy and loss on held-out examples."""
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -6,19 +8,34 @@ from torch import nn
 from sgc.finetune.batches import Tokens, by_length
 from sgc.finetune.forward import logits
 
-__all__ = ["accuracy"]
+__all__ = ["Score", "score"]
 
 _BATCH = 64
 
 
-def accuracy(
+class Score(NamedTuple):
+    """How well a model does.
+
+    Attributes:
+        accuracy: share of the examples whose most likely class is the right one.
+        loss: mean cross-entropy, in nats.
+    """
+
+    accuracy: float
+    loss: float
+
+
+def score(
     model: nn.Module, tokens: Tokens, *, device: torch.device | str, precision: str = "full"
-) -> float:
-    """Share of ``tokens`` whose most likely class is the right one, in evaluation mode."""
+) -> Score:
+    """Accuracy and loss on ``tokens``, in evaluation mode."""
     model.eval()
     right = torch.zeros((), dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
         for batch in by_length(tokens, batch_size=_BATCH):
             here = batch.to(torch.device(device))
-            right += (logits(model, here, precision=precision).argmax(-1) == here.labels).sum()
-    return int(right) / len(tokens)
+            found = logits(model, here, precision=precision).float()
+            right += (found.argmax(-1) == here.labels).sum()
+            loss += nn.functional.cross_entropy(found, here.labels, reduction="sum")
+    return Score(int(right) / len(tokens), float(loss) / len(tokens))

@@ -1,5 +1,6 @@
 """One run from config to result line: not again if it is there, and on from where it stopped."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +14,7 @@ from rich.console import Console
 from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.data import majority_share
 from sgc.finetune.defaults import short_label
-from sgc.finetune.evaluate import accuracy
+from sgc.finetune.evaluate import score
 from sgc.finetune.model import save_model
 from sgc.finetune.optimizer import tuned_states
 from sgc.finetune.prepare import prepare
@@ -123,6 +124,7 @@ def _carry_out(
         "status": "finished",
         "alone": alone,
         "test_accuracy": None,
+        "test_loss": None,
         "test_examples": len(task.test),
         "test_majority": majority_share(task.test.labels),
         "train_examples": len(task.train),
@@ -133,6 +135,7 @@ def _carry_out(
     if task.validation is not None:
         held = task.validation
         metrics["validation_accuracy"] = None
+        metrics["validation_loss"] = None
         metrics["validation_examples"] = len(held)
         metrics["validation_majority"] = majority_share(held.labels)
     if place.exists():
@@ -157,9 +160,10 @@ def _carry_out(
         _say(console, f"{title}: {failure}; recorded as diverged")
     else:
         with console.status(f"{title}: testing"):
-            metrics[f"{config.evaluate}_accuracy"] = accuracy(
-                model, held, device=config.device, precision=config.precision
-            )
+            found = score(model, held, device=config.device, precision=config.precision)
+        metrics[f"{config.evaluate}_accuracy"] = found.accuracy
+        # Finite weights may still overflow in the model; JSON has no infinity.
+        metrics[f"{config.evaluate}_loss"] = found.loss if math.isfinite(found.loss) else None
         metrics["train_loss"] = fmean(training.losses[-50:])
         metrics["ms_per_step"] = 1000 * training.seconds_per_step
         if save_to is not None:

@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
 from sgc.budget import BudgetError
-from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.defaults import Method, resolve_method
 from sgc.finetune.entrants import largest
 from sgc.finetune.lineup import METHODS, REFERENCES, family_of
 from sgc.finetune.pareto import plot_races
-from sgc.finetune.race_report import Entry, RaceReport, budget_table
+from sgc.finetune.race_report import ChooseBy, Entry, RaceReport, budget_table
 from sgc.finetune.runner import Course, Runner
 from sgc.finetune.targets import TargetError
 from sgc.finetune.task import locate
@@ -36,6 +37,8 @@ class Race:
         methods: label → spec; those that have a size get the largest that fits.
         references: label → spec of methods that race whatever they take, at their own size.
         grid: learning rates that may be chosen.
+        choose_by: what decides, on a validation part: ``accuracy``, or ``loss``, which still tells
+            rates apart where all but a few examples go to the larger class.
         seeds: runs at the chosen rate, with the seeds ``config.seed``, ``config.seed + 1``, ….
         tuning_seeds: runs of each rate that is tried.
     """
@@ -45,8 +48,14 @@ class Race:
     methods: Mapping[str, str] = field(default_factory=lambda: METHODS)
     references: Mapping[str, str] = field(default_factory=lambda: REFERENCES)
     grid: Sequence[float] = GRID
+    choose_by: ChooseBy = "accuracy"
     seeds: int = 3
     tuning_seeds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.choose_by not in get_args(ChooseBy):
+            known = " or ".join(get_args(ChooseBy))
+            raise ConfigError(f"rates are chosen by {known}, not by {self.choose_by!r}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class _Entrant:
 
 @dataclass(frozen=True)
 class _Ended:
-    """An entrant's course: rates with their scores, the runs that count, and their results."""
+    """An entrant's course: rates with what decided, the runs that count, and their results."""
 
     entrant: _Entrant
     tried: Mapping[float, float | None]
@@ -74,8 +83,8 @@ def race(plan: Race, *, folder: Path, console: Console, jobs: int = 1) -> RaceRe
     """Size, tune, run and time every method; finished runs are taken from ``folder``.
 
     Every entrant takes its course at its own pace. Its learning rate is the best of a walk along
-    the grid, by accuracy on a validation part of the training data; the test part is looked at with
-    the chosen rate only.
+    the grid, by accuracy or loss on a validation part of the training data; the test part is looked
+    at with the chosen rate only.
     Of entrants whose runs shared their device with others (``jobs`` > 1), some steps are timed
     alone, afterwards.
 
@@ -114,6 +123,7 @@ def race(plan: Race, *, folder: Path, console: Console, jobs: int = 1) -> RaceRe
         grid=tuple(plan.grid),
         seeds=plan.seeds,
         tuning_seeds=plan.tuning_seeds,
+        choose_by=plan.choose_by,
         entries=tuple(entries),
         refused=refused,
     )
@@ -143,8 +153,13 @@ def _enter(plan: Race, config: FinetuneConfig) -> tuple[list[_Entrant], dict[str
 def _course(entrant: _Entrant, plan: Race, config: FinetuneConfig) -> Course[_Ended]:
     """What an entrant goes through: the walk along the grid, then the runs that count."""
     own = config.replace(method=entrant.method.spec)
-    scores: dict[float, float | None] = {}
-    while rates := _rates(entrant.method, scores, plan.grid):
+    tried: dict[float, float | None] = {}
+    sign = -1 if plan.choose_by == "loss" else 1  # the walk goes uphill
+
+    def scores() -> dict[float, float | None]:
+        return {rate: None if found is None else sign * found for rate, found in tried.items()}
+
+    while rates := _rates(entrant.method, scores(), plan.grid):
         trials = {
             rate: [
                 own.replace(lr=rate, seed=TUNING_SEED + seed, evaluate="validation")
@@ -154,11 +169,12 @@ def _course(entrant: _Entrant, plan: Race, config: FinetuneConfig) -> Course[_En
         }
         found = yield [trial for trials_of_rate in trials.values() for trial in trials_of_rate]
         for rate, configs in trials.items():
-            scores[rate] = _mean_score([found.get(trial.run_id) for trial in configs])
-    best = own.replace(lr=best_rate(scores))
+            runs = [found.get(trial.run_id) for trial in configs]
+            tried[rate] = _mean(runs, f"validation_{plan.choose_by}")
+    best = own.replace(lr=best_rate(scores()))
     finals = [best.replace(seed=config.seed + seed) for seed in range(plan.seeds)]
     found = yield finals
-    return _Ended(entrant, scores, finals, found)
+    return _Ended(entrant, tried, finals, found)
 
 
 def _rates(
@@ -169,10 +185,15 @@ def _rates(
     return next_rates(scores, grid, start=method.lr)
 
 
-def _mean_score(results: Sequence[Result | None]) -> float | None:
-    scores = [r.metrics["validation_accuracy"] for r in results if r is not None]
-    whole = len(scores) == len(results) and None not in scores
-    return sum(scores) / len(scores) if whole else None
+def _mean(results: Sequence[Result | None], metric: str) -> float | None:
+    if any(result is not None and metric not in result.metrics for result in results):
+        raise ConfigError(
+            f"runs that are there already have no {metric}, which was not measured when they were "
+            "made: give a new folder with --out, or --choose-by accuracy"
+        )
+    found = [result.metrics[metric] for result in results if result is not None]
+    whole = len(found) == len(results) and None not in found
+    return sum(found) / len(found) if whole else None
 
 
 def _entry(course: _Ended, alone: float | None) -> Entry:
@@ -186,6 +207,7 @@ def _entry(course: _Ended, alone: float | None) -> Entry:
         lr=course.finals[0].lr,
         tried=dict(sorted(course.tried.items())),
         accuracies=tuple(result.metrics["test_accuracy"] for result in results),
+        losses=tuple(result.metrics.get("test_loss") for result in results),
         test_examples=metrics["test_examples"],
         states=metrics["states"],
         states_full=metrics["states_full"],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
@@ -14,7 +14,10 @@ from sgc.files import replacing
 from sgc.finetune.readers import DataError
 from sgc.results import environment
 
-__all__ = ["Entry", "RaceReport", "budget_table"]
+__all__ = ["ChooseBy", "Entry", "RaceReport", "budget_table"]
+
+#: What decides on a learning rate, measured on a validation part.
+ChooseBy = Literal["accuracy", "loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +30,9 @@ class Entry:
         spec: what it is.
         budgets: those that this size was chosen for; none for a reference beyond all of them.
         lr: the chosen learning rate.
-        tried: rate → accuracy on the validation part; None where a run diverged.
+        tried: rate → what decided, on the validation part; None where a run diverged.
         accuracies: on the test part, one a seed; None where a run diverged.
+        losses: mean cross-entropy there, in nats; empty in reports of before it was measured.
         test_examples: in the test part.
         states: numbers of optimizer state for the targets.
         states_full: those of AdamW.
@@ -45,6 +49,7 @@ class Entry:
     lr: float
     tried: Mapping[float, float | None]
     accuracies: tuple[float | None, ...]
+    losses: tuple[float | None, ...] = ()
     test_examples: int
     states: int
     states_full: int
@@ -71,6 +76,12 @@ class Entry:
         return fmean(found) if found and not self.diverged else None
 
     @property
+    def loss(self) -> float | None:
+        """Mean test loss over the seeds, in nats; None if one has none."""
+        found = [loss for loss in self.losses if loss is not None]
+        return fmean(found) if found and len(found) == len(self.accuracies) else None
+
+    @property
     def error(self) -> float:
         """Standard error over the seeds; of one seed, of the test part's size."""
         found = [a for a in self.accuracies if a is not None]
@@ -88,6 +99,7 @@ class RaceReport:
     grid: tuple[float, ...]
     seeds: int
     tuning_seeds: int
+    choose_by: ChooseBy = "accuracy"
     entries: tuple[Entry, ...]
     refused: Mapping[str, Mapping[int, str]]
     environment: Mapping[str, Any] = field(default_factory=environment)
@@ -130,6 +142,7 @@ class RaceReport:
                     "tried": {float(rate): score for rate, score in e["tried"].items()},
                     "budgets": tuple(e["budgets"]),
                     "accuracies": tuple(e["accuracies"]),
+                    "losses": tuple(e.get("losses", ())),
                     "revisions": tuple(e.get("revisions", ())),
                 }
             )
@@ -150,12 +163,13 @@ def budget_table(report: RaceReport, budget: int) -> Table:
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
-        caption=f"± standard error over {report.seeds} seeds, at the rate that was best on a "
-        "validation part. Bytes: states, what parameters share, and added weights. ms: of a step.",
+        caption=f"± standard error over {report.seeds} seeds, at the rate whose {report.choose_by} "
+        "on a validation part was best. loss: on the test part, in nats. bytes: states, what "
+        "parameters share, and added weights. ms: of a step.",
         caption_justify="left",
     )
     table.add_column("method", overflow="fold")
-    for name in ("lr", "test accuracy", "states", "bytes", "ms"):
+    for name in ("lr", "test accuracy", "loss", "states", "bytes", "ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for e in report.at(budget):
         score = f"diverged {e.diverged}/{len(e.accuracies)}"
@@ -163,5 +177,6 @@ def budget_table(report: RaceReport, budget: int) -> Table:
             score = f"{e.accuracy:.3f} ± {e.error:.3f}"
         speed = "–" if e.ms_per_step is None else f"{e.ms_per_step:.1f}"
         label = e.label if e.bytes <= budget else f"{e.label} (beyond the budget)"
-        table.add_row(label, f"{e.lr:g}", score, f"{e.states:,}", f"{e.bytes:,}", speed)
+        loss = "–" if e.loss is None else f"{e.loss:.3f}"
+        table.add_row(label, f"{e.lr:g}", score, loss, f"{e.states:,}", f"{e.bytes:,}", speed)
     return table

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import sgc
 from sgc.cli import app
-from sgc.finetune.config import FinetuneConfig
+from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.pareto import frontier
 from sgc.finetune.race import Race, race
 from sgc.finetune.race_report import Entry, RaceReport
@@ -57,7 +57,8 @@ def test_a_race_from_sizes_to_report(plan, raced):
     assert "784 bytes" in report.refused["galore"][300]
     for e in report.entries:
         assert all(e.bytes <= budget for budget in e.budgets)
-        assert len(e.accuracies) == 2
+        assert len(e.accuracies) == len(e.losses) == 2
+        assert all(loss > 0 for loss in e.losses)
         assert e.lr in e.tried
         assert e.tried[e.lr] == max(a for a in e.tried.values() if a is not None)
         assert set(e.tried) <= set(plan.grid)
@@ -100,6 +101,29 @@ def test_a_report_is_read_back_as_it_was_written(raced, tmp_path):
     assert RaceReport.load(tmp_path / "race.json") == dataclasses.replace(
         report, config=dict(report.config)
     )
+
+
+def test_the_rate_of_the_lowest_loss_is_chosen_if_asked_for(plan, raced):
+    report = race(
+        dataclasses.replace(plan, choose_by="loss"), folder=raced[1], console=quiet()
+    )  # with the same runs, but for rates that loss alone walks to
+    tried = {
+        (r.config["method"], r.config["lr"]): r.metrics["validation_loss"]
+        for r in ResultStore(raced[1] / "results.jsonl").load()
+        if r.config["evaluate"] == "validation"
+    }
+    assert report.choose_by == "loss"
+    for e in report.entries:
+        assert e.tried == {rate: tried[e.spec, rate] for rate in e.tried}
+        assert e.tried[e.lr] == min(e.tried.values())
+
+
+def test_runs_without_a_loss_do_not_count_as_diverged(plan, raced, tmp_path):
+    lines = (raced[1] / "results.jsonl").read_text("utf-8")
+    older = lines.replace('"validation_loss"', '"other"')
+    (tmp_path / "results.jsonl").write_text(older, "utf-8")
+    with pytest.raises(ConfigError, match="no validation_loss.*--choose-by accuracy"):
+        race(dataclasses.replace(plan, choose_by="loss"), folder=tmp_path, console=quiet())
 
 
 def test_two_jobs_find_what_one_does(plan, tmp_path):
@@ -169,6 +193,8 @@ def test_the_command_writes_report_and_picture(plan, tmp_path):
         ("--report", "/proc/race.json", "No such file|denied|cannot|not permitted"),
         ("--grid", "1e-2,1e-3", "rising"),
         ("--grid", "a", "rising"),
+        ("--choose-by", "luck", "accuracy or loss"),
+        ("--leave-out", "galor", "did you mean 'galore'"),
     ],
 )
 def test_bad_options_are_refused(option, value, message):

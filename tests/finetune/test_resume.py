@@ -13,6 +13,7 @@ from sgc.finetune import FinetuneConfig, checkpoint, job, resolve_method, run
 from sgc.finetune import train as training
 from sgc.finetune.batches import Order, Tokens
 from sgc.finetune.checkpoint import CheckpointError
+from sgc.finetune.evaluate import Score
 from sgc.finetune.job import RunBusyError
 from sgc.finetune.task import load_task, locate
 from sgc.finetune.train import Interrupted, linear_schedule
@@ -138,13 +139,14 @@ def test_a_validation_run_leaves_the_test_part_alone(
     test = load_task(locate(config("adamw", group_column="film"))).test
     seen = []
 
-    def accuracy(model, tokens, **_):
+    def score(model, tokens, **_):
         seen.append(tokens)
-        return 0.25
+        return Score(0.25, 0.75)
 
-    monkeypatch.setattr(job, "accuracy", accuracy)
+    monkeypatch.setattr(job, "score", score)
     found = run(asked, folder=tmp_path, console=QUIET).metrics
     assert (found["validation_accuracy"], found["test_accuracy"]) == (0.25, None)
+    assert (found["validation_loss"], found["test_loss"]) == (0.75, None)
     (held,) = seen
     assert found["validation_examples"] == len(held) > 0
     assert found["test_examples"] == len(test)
