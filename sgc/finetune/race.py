@@ -39,6 +39,7 @@ class Race:
         grid: learning rates that may be chosen.
         choose_by: what decides, on a validation part: ``accuracy``, or ``loss``, which still tells
             rates apart where all but a few examples go to the larger class.
+        patience: worse rates on either side of the best before its walk ends.
         seeds: runs at the chosen rate, with the seeds ``config.seed``, ``config.seed + 1``, ….
         tuning_seeds: runs of each rate that is tried.
     """
@@ -49,6 +50,7 @@ class Race:
     references: Mapping[str, str] = field(default_factory=lambda: REFERENCES)
     grid: Sequence[float] = GRID
     choose_by: ChooseBy = "accuracy"
+    patience: int = 1
     seeds: int = 3
     tuning_seeds: int = 1
 
@@ -124,6 +126,7 @@ def race(plan: Race, *, folder: Path, console: Console, jobs: int = 1) -> RaceRe
         seeds=plan.seeds,
         tuning_seeds=plan.tuning_seeds,
         choose_by=plan.choose_by,
+        patience=plan.patience,
         entries=tuple(entries),
         refused=refused,
     )
@@ -159,7 +162,7 @@ def _course(entrant: _Entrant, plan: Race, config: FinetuneConfig) -> Course[_En
     def scores() -> dict[float, float | None]:
         return {rate: None if found is None else sign * found for rate, found in tried.items()}
 
-    while rates := _rates(entrant.method, scores(), plan.grid):
+    while rates := _rates(entrant.method, scores(), plan):
         trials = {
             rate: [
                 own.replace(lr=rate, seed=TUNING_SEED + seed, evaluate="validation")
@@ -177,12 +180,10 @@ def _course(entrant: _Entrant, plan: Race, config: FinetuneConfig) -> Course[_En
     return _Ended(entrant, tried, finals, found)
 
 
-def _rates(
-    method: Method, scores: Mapping[float, float | None], grid: Sequence[float]
-) -> list[float]:
+def _rates(method: Method, scores: Mapping[float, float | None], plan: Race) -> list[float]:
     if not method.tunable:
         return [] if scores else [method.lr]
-    return next_rates(scores, grid, start=method.lr)
+    return next_rates(scores, plan.grid, start=method.lr, patience=plan.patience)
 
 
 def _mean(results: Sequence[Result | None], metric: str) -> float | None:

@@ -100,6 +100,7 @@ class RaceReport:
     seeds: int
     tuning_seeds: int
     choose_by: ChooseBy = "accuracy"
+    patience: int = 1
     entries: tuple[Entry, ...]
     refused: Mapping[str, Mapping[int, str]]
     environment: Mapping[str, Any] = field(default_factory=environment)

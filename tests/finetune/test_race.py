@@ -217,6 +217,27 @@ def test_the_walk_stops_at_a_peak_and_at_the_ends():
     assert next_rates(tried, GRID, start=1.0) == []
 
 
+def test_patience_walks_out_of_a_hollow():
+    """At high rates nothing is learnt: scores there differ by noise alone."""
+    curve = dict.fromkeys(GRID, 0.60) | {3e-4: 0.7, 1e-3: 0.65, 3e-3: 0.61, 1e-2: 0.605, 3e-2: 0.62}
+    found = {}
+    for patience in (1, 2, 3):
+        tried: dict[float, float | None] = {}
+        while new := next_rates(tried, GRID, start=3e-2, patience=patience):
+            assert not set(new) & set(tried)
+            tried.update({rate: curve[rate] for rate in new})
+        found[patience] = best_rate(tried)
+        place = GRID.index(found[patience])
+        assert set(GRID[place - patience : place + patience + 1]) <= set(tried)
+    assert found == {1: 3e-2, 2: 3e-2, 3: 3e-4}
+
+
+def test_nobody_walks_beyond_a_failure():
+    grid = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    tried: dict[float, float | None] = {1e-3: 0.7, 3e-4: None, 3e-3: 0.6}
+    assert next_rates(tried, grid, start=1e-3, patience=2) == [1e-2]
+
+
 def test_runs_that_diverge_are_never_chosen():
     assert best_rate({1e-3: None, 1e-2: 0.1}) == 1e-2
     assert best_rate({1e-3: 0.5, 1e-2: 0.5, 1e-1: 0.1}) == 1e-3  # of equal ones the smallest
