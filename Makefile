@@ -32,7 +32,7 @@ gpu-test:
 
 gpu-bench:
 	$(PYTHON) -m sgc bench gpu --plot docs/roofline.png
-	$(PYTHON) -m studies throughput
+	$(PYTHON) -m studies throughput --fresh --out results/studies
 
 $(VENV)/.installed: pyproject.toml constraints.txt requirements-embedded.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,8 @@
 """Picture and tables of the ablation."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, log10
 from statistics import fmean, stdev
 
 from matplotlib.axes import Axes
@@ -12,78 +14,117 @@ from sgc.results import Result
 
 __all__ = ["figure", "lines_of", "table_of"]
 
-#: Axis → its label, and whether it is logarithmic.
-_LABELS: Mapping[str, tuple[str, bool]] = {
-    "examples": ("training examples", True),
-    "states": ("numbers of optimizer state a matrix", True),
-    "chunks": ("chunks c, at equal s", True),
-    "sparsity": ("sparsity s, at equal c", True),
-    "kappa": ("κ = k/s, at equal s", False),
-    "residual": ("ρ, weight of the rest of the gradient", False),
-    "batch": ("batch size, at equal examples seen", True),
-}
-# Okabe and Ito's colours; markers and dashes repeat what they say.
-_COLOURS = ("#000000", "#999999", "#56B4E9", "#F0E442", "#D55E00", "#E69F00", "#CC79A7", "#009E73")
-_MARKERS = "osD^vPX*<"
-_DASHES = ("-", "--", "-.", ":")
 
-#: Line → x → accuracies of the seeds.
+@dataclass(frozen=True)
+class _Axis:
+    """How one axis is drawn: its label, whether in logarithms, whether AdamW lies beside it."""
+
+    label: str
+    logarithmic: bool = True
+    beside: bool = True
+
+
+_AXES: Mapping[str, _Axis] = {
+    "examples": _Axis("training examples", beside=False),
+    "batch": _Axis("batch size, at equal numbers of examples seen", beside=False),
+    "states": _Axis("numbers of optimizer state a matrix"),
+    "residual": _Axis("ρ, weight of the rest of the gradient"),
+    "chunks": _Axis("chunks c, at equal s"),
+    "sparsity": _Axis("sparsity s, at equal c"),
+    "kappa": _Axis("κ = k/s, at equal s", logarithmic=False),
+}
+#: Lines of the states' axis that are drawn through all panels of the same training.
+_ALL_STATES, _NO_TARGETS = "adamw", "frozen"
+# Okabe and Ito's colours, their yellow replaced, with grey and wine; markers and dashes repeat
+# what they say.
+_COLOURS = (
+    *("#000000", "#777777", "#56B4E9", "#0072B2", "#D55E00"),
+    *("#E69F00", "#CC79A7", "#009E73", "#882255", "#A09000"),
+)
+_MARKERS = "osD^vPX*<>"
+_DASHES = ("-", "--", "-.", ":")
+_NEAR = 5.0  # points below the lowest line, within which the majority's share is drawn
+_ROOM = 0.13  # least distance of labelled ticks, a share of the axis
+
+#: Line → x → what was measured with the seeds.
 Lines = Mapping[str, Mapping[float, Sequence[float]]]
 
 
-def lines_of(axis: str, rows: Iterable[Result]) -> Lines:
-    """The finished trials of an axis; a diverged one counts as the majority class."""
+def lines_of(axis: str, rows: Iterable[Result], what: str = "accuracy") -> Lines:
+    """The finished trials of an axis.
+
+    Args:
+        axis: of ``studies.ablation.AXES``.
+        rows: of the study.
+        what: ``accuracy``, in which a diverged run counts as the majority class, or ``test_loss``,
+            infinite where it diverged.
+    """
     found: dict[str, dict[float, list[float]]] = {}
     for row in rows:
         if row.config["axis"] == axis:
-            accuracy = row.metrics["accuracy"]
+            failed = row.metrics["majority"] if what == "accuracy" else inf
             place = found.setdefault(row.config["label"], {})
-            place.setdefault(row.config["x"], []).append(
-                row.metrics["majority"] if accuracy is None else accuracy
+            place.setdefault(row.config["x"], []).extend(
+                failed if value is None else value for value in row.metrics[what]
             )
     return found
 
 
 def figure(rows: Sequence[Result]) -> Figure:
     """A panel an axis, a line a method: mean over the seeds ± standard error."""
-    axes = [axis for axis in _LABELS if any(row.config["axis"] == axis for row in rows)]
+    axes = [axis for axis in _AXES if any(row.config["axis"] == axis for row in rows)]
     across = min(2, len(axes))
     down = -(-len(axes) // across)
-    made = Figure(figsize=(5.2 * across, 3.5 * down), layout="constrained", dpi=150)
+    size = (10.4, 3.3 * down + 0.9) if across > 1 else (7.5, 5.2)
+    made = Figure(figsize=size, layout="constrained", dpi=150)
     panels = made.subplots(down, across, squeeze=False).flatten()
-    labels = list(dict.fromkeys(row.config["label"] for row in rows))
+    labels = [x for x in dict.fromkeys(row.config["label"] for row in rows) if x != _NO_TARGETS]
+    through = lines_of("states", rows)
     for axis, panel in zip(axes, panels, strict=False):
-        _panel(panel, axis, lines_of(axis, rows), labels)
-    for panel in panels[len(axes) :]:
-        panel.set_axis_off()
+        lines = dict(lines_of(axis, rows))
+        if _AXES[axis].beside:
+            for label in (_ALL_STATES, _NO_TARGETS):
+                lines.pop(label, None)
+                _across(panel, label, through.get(label, {}))
+        _panel(panel, axis, lines, labels)
+        _majority(panel, [row for row in rows if row.config["axis"] == axis])
     handles = {h.get_label(): h for p in panels for h in p.get_legend_handles_labels()[0]}
-    made.legend(
-        [handles[label] for label in labels],
-        labels,
-        loc="outside lower center",
-        ncols=min(5, len(labels)),
-        frameon=False,
-    )
-    first = rows[0].config
-    made.suptitle(f"{first['model']}, {first['data']}: test accuracy, mean ± s.e. over seeds")
+    names = [name for name in dict.fromkeys((*labels, *handles)) if name in handles]
+    shown = [handles[name] for name in names]
+    free = panels[len(axes) :]
+    for panel in free:
+        panel.set_axis_off()
+    if len(free):
+        free[0].legend(shown, names, loc="center", ncols=2, frameon=False, fontsize=11)
+    else:
+        made.legend(shown, names, loc="outside lower center", ncols=2 + across, frameon=False)
+    made.suptitle(_caption(rows), fontsize=11)
     return made
 
 
-def table_of(axis: str, rows: Sequence[Result]) -> Table:
-    """Lines against places on an axis."""
-    lines = lines_of(axis, rows)
+def table_of(axis: str, rows: Sequence[Result], what: str = "accuracy") -> Table:
+    """Lines against places on an axis; ``what`` as :func:`lines_of` takes it."""
+    lines = lines_of(axis, rows, what)
     places = sorted({x for line in lines.values() for x in line})
-    made = Table(box=box.SIMPLE_HEAD, title=_LABELS[axis][0], pad_edge=False)
+    unit, factor, digits = (
+        ("test accuracy, %", 100, 1) if what == "accuracy" else ("test loss, nats", 1, 3)
+    )
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{unit}: {_AXES[axis].label}",
+        pad_edge=False,
+        padding=(0, 0, 0, 1),
+    )
     made.add_column("", no_wrap=True)
     for x in places:
         made.add_column(f"{x:,g}", justify="right", no_wrap=True)
     for label, line in lines.items():
-        made.add_row(label, *(_cell(line.get(x, ())) for x in places))
+        cells = ([factor * value for value in line.get(x, ())] for x in places)
+        made.add_row(label, *(_cell(values, digits) for values in cells))
     return made
 
 
 def _panel(panel: Axes, axis: str, lines: Lines, labels: Sequence[str]) -> None:
-    name, logarithmic = _LABELS[axis]
     for label, line in lines.items():
         i = labels.index(label)
         places = sorted(line)
@@ -95,20 +136,85 @@ def _panel(panel: Axes, axis: str, lines: Lines, labels: Sequence[str]) -> None:
             color=_COLOURS[i % len(_COLOURS)],
             marker=_MARKERS[i % len(_MARKERS)],
             linestyle=_DASHES[i % len(_DASHES)],
+            linewidth=1.3,
             markersize=5,
             capsize=2,
         )
-    if logarithmic:
-        panel.set_xscale("log")
-    panel.set(xlabel=name, ylabel="test accuracy, %")
+    _ticks(panel, sorted({x for line in lines.values() for x in line}), _AXES[axis].logarithmic)
+    panel.set(xlabel=_AXES[axis].label, ylabel="test accuracy, %")
     panel.grid(alpha=0.3)
+
+
+def _across(panel: Axes, label: str, line: Mapping[float, Sequence[float]]) -> None:
+    """A line that does not depend on where on the axis one is: mean and standard error."""
+    for x, values in line.items():
+        mean, error = 100 * fmean(values), 100 * _error(values)
+        adamw = label == _ALL_STATES
+        name = f"{label} ({x:,g} numbers)" if adamw else f"{label} (head only)"
+        colour, dash = ("#000000", "-") if adamw else ("#777777", (0, (1, 2)))
+        panel.axhline(mean, color=colour, linestyle=dash, linewidth=1.3, label=name, zorder=1)
+        panel.axhspan(mean - error, mean + error, color=colour, alpha=0.12, linewidth=0, zorder=0)
+
+
+def _majority(panel: Axes, rows: Sequence[Result]) -> None:
+    """The most frequent class's share ± one sampling error, or a note that it is out of sight."""
+    share = 100 * fmean(row.metrics["majority"] for row in rows)
+    error = (share * (100 - share) / rows[0].metrics["test_examples"]) ** 0.5
+    low, high = panel.get_ylim()
+    if share < low - _NEAR:
+        note = f"majority class: {share:.1f}, below"
+        panel.text(0.98, 0.02, note, transform=panel.transAxes, ha="right", fontsize=8)
+        return
+    panel.axhline(share, color="#777777", linestyle="--", linewidth=1, label="majority class")
+    panel.axhspan(share - error, share + error, color="#777777", alpha=0.12, linewidth=0, zorder=0)
+    panel.set_ylim(min(low, share - 1.5 * error), max(high, share + 1.5 * error))
+
+
+def _ticks(panel: Axes, places: Sequence[float], logarithmic: bool) -> None:
+    """Labels at places that were measured, as many as have room; 0 is a place of its own."""
+    positive = [x for x in places if x > 0]
+    if not logarithmic or not positive:
+        panel.set_xticks(places)
+        return
+    if 0 in places:
+        panel.set_xscale("symlog", linthresh=positive[0], linscale=0.4)
+        panel.axvline(positive[0] / 2, color="#777777", linewidth=0.6, linestyle=":")
+    else:
+        panel.set_xscale("log")
+    span = log10(positive[-1] / positive[0]) + (0.4 if 0 in places else 0)
+    kept: list[float] = []
+    for x in positive:
+        if not kept or log10(x / kept[-1]) >= _ROOM * span:
+            kept.append(x)
+    kept = [0.0, *kept] if 0 in places else kept
+    panel.set_xticks(kept, [f"{x:,g}" for x in kept])
+    panel.set_xticks([], minor=True)
+
+
+def _caption(rows: Sequence[Result]) -> str:
+    first = rows[0]
+    runs = [value for row in rows for value in row.metrics["accuracy"]]
+    known = [value for value in runs if value is not None]
+    seeds = max(len(row.metrics["accuracy"]) for row in rows)
+    size = first.metrics["test_examples"]
+    made = f"{first.config['model']}, {first.config['data']}: mean ± s.e. over {seeds} seeds"
+    if known:
+        mean = fmean(known)
+        error = 100 * (mean * (1 - mean) / size) ** 0.5
+        made += f"\nsampling error of the test part, {size:,} texts: ±{error:.1f}"
+    if len(known) < len(runs):
+        made += f"\n{len(runs) - len(known)} of {len(runs)} runs diverged: drawn as majority class"
+    return made
 
 
 def _error(values: Sequence[float]) -> float:
     return stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
-def _cell(values: Sequence[float]) -> str:
+def _cell(values: Sequence[float], digits: int) -> str:
     if not values:
         return ""
-    return f"{100 * fmean(values):.1f} ± {100 * _error(values):.1f}"
+    if not all(map(isfinite, values)):
+        return "diverged"
+    error = f"{_error(values):.{digits}f}"
+    return f"{fmean(values):.{digits}f}±{error.removeprefix('0')}"

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,13 +16,10 @@ from torch import Tensor
 
 from sgc.cli.errors import clean_errors
 from sgc.files import check_writable, replacing
-from sgc.finetune.config import ConfigError, FinetuneConfig
-from sgc.finetune.defaults import resolve_method
-from sgc.finetune.prepare import prepare
-from sgc.finetune.task import locate
-from sgc.finetune.train import train
+from sgc.finetune.config import ConfigError
 from sgc.results import environment
 from studies.captured import GRADIENTS
+from studies.fine_tuning import FineTuning
 
 __all__ = ["EXAMPLE", "capture", "chosen_layers", "largest_entries"]
 
@@ -66,18 +62,14 @@ def capture(
         path = out or GRADIENTS
         check_writable(path)
         steps = sorted(set(step or _STEPS))
-        method = resolve_method("adamw")
-        config = locate(
-            FinetuneConfig(
-                method=method.spec,
-                lr=method.lr,
-                model=model,
-                data=data,
-                steps=steps[-1],
-                batch_size=batch_size,
-                seed=seed,
-                device=device,
-            )
+        run = FineTuning(
+            "adamw",
+            model=model,
+            data=data,
+            steps=steps[-1],
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
         )
         with Progress(
             TextColumn("capture"),
@@ -86,10 +78,10 @@ def capture(
             TimeRemainingColumn(),
             console=console,
         ) as bar:
-            task = bar.add_task("", total=config.steps)
-            kept = _keep(config, steps, entries, lambda: bar.advance(task))
+            task = bar.add_task("", total=steps[-1])
+            kept = _keep(run, steps, entries, lambda: bar.advance(task))
         metadata = {
-            "config": config.to_dict(),
+            "config": run.config.to_dict(),
             "entries": entries,
             "environment": environment(),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -139,10 +131,10 @@ def chosen_layers(names: Iterable[str]) -> list[str]:
 
 
 def _keep(
-    config: FinetuneConfig, steps: Sequence[int], entries: int, on_step: Callable[[], object]
+    run: FineTuning, steps: Sequence[int], entries: int, on_step: Callable[[], object]
 ) -> list[dict[str, Any]]:
-    ready = prepare(config)
-    matrices = {name: ready.targets[name] for name in chosen_layers(ready.targets)}
+    targets = run.ready.targets
+    matrices = {name: targets[name] for name in chosen_layers(targets)}
     kept: list[dict[str, Any]] = []
 
     def after(step: int) -> None:
@@ -154,16 +146,7 @@ def _keep(
                 kept.append({"name": name, "step": step, **largest_entries(p.grad, entries)})
         on_step()
 
-    with TemporaryDirectory() as folder:  # an interrupted capture starts again
-        checkpoint = Path(folder, "capture.pt")
-        train(
-            ready.model,
-            ready.optimizer,
-            ready.task.train,
-            config,
-            path=checkpoint,
-            after_step=after,
-        )
+    run.run(after)
     return kept
 
 

@@ -52,8 +52,9 @@ from torch import Generator, Tensor
 
 from sgc.chunkers.base import Chunker
 from sgc.finetune.config import ConfigError
-from sgc.registry import create, did_you_mean
+from sgc.registry import create
 from studies.captured import captured
+from studies.checks import check_at_least, check_known
 from studies.chunk_bounds import bounds, selections
 from studies.chunk_error_figure import figure, table
 from studies.gradient_laws import LAWS
@@ -93,13 +94,8 @@ class Config:
     cases: int = 384
 
     def __post_init__(self) -> None:
-        known = [*LAWS, _CAPTURED]
-        if self.law not in known:
-            hint = did_you_mean(self.law, known)
-            raise ConfigError(f"unknown law {self.law!r}{hint}; there are: {', '.join(known)}")
-        for name in ("chunks", "rows", "columns", "cases"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_known("law", self.law, [*LAWS, _CAPTURED])
+        check_at_least(self, chunks=1, rows=1, columns=1, cases=1)
         if self.chunks > self.numel:
             raise ConfigError(f"chunks={self.chunks} of {self.numel} numbers: at most {self.numel}")
         if self.sparsity < 1 or self.sparsity % self.chunks:

@@ -1,9 +1,8 @@
 """``sgc study`` and ``python -m studies``: run a study, draw it again, list them all."""
 
-import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +21,14 @@ from sgc.cli.errors import clean_errors
 from sgc.files import check_writable, replacing
 from sgc.finetune.config import ConfigError
 from sgc.results import Result, ResultStore, environment
-from studies.capture import EXAMPLE as CAPTURE_EXAMPLE
-from studies.capture import capture
-from studies.effective_rank_command import EXAMPLE, effective_rank
-from studies.grid import TrialsFailed, missing, points, run, select
-from studies.study import COMMANDS, STUDIES, Study, find
-from studies.throughput_command import throughput
+from studies.capture import EXAMPLE, capture
+from studies.grid import TrialsFailed, check_devices, missing, points, run, select
+from studies.study import STUDIES, Study, find
 
 __all__ = ["app", "main"]
 
 OUT = Path("runs/studies")
 _WIDTH = 140  # of a table in a pipe or file, where no terminal has one
-_OWN: dict[str, Callable[..., None]] = {"throughput": throughput, "effective-rank": effective_rank}
 
 
 app = typer.Typer(
@@ -42,9 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-app.command("throughput", epilog="Example: python -m studies throughput --method full")(throughput)
-app.command("effective-rank", epilog=EXAMPLE)(effective_rank)
-app.command("capture", epilog=CAPTURE_EXAMPLE)(capture)
+app.command("capture", epilog=EXAMPLE)(capture)
 
 Names = Annotated[
     list[str],
@@ -62,10 +55,8 @@ Folder = Annotated[
 @app.command("list")
 def list_studies() -> None:
     """Every study and its question."""
-    for name in (*STUDIES, *COMMANDS):
-        module = STUDIES.get(name) or f"studies.{name.replace('-', '_')}"
-        study = Study(name, importlib.import_module(module))
-        print(f"{name:<16} {study.question}")
+    for name in STUDIES:
+        print(f"{name:<16} {find(name).question}")
 
 
 @app.command("run", epilog="Example: sgc study run kappa --preset smoke --jobs 2")
@@ -76,7 +67,11 @@ def run_studies(
     out: Folder = OUT,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Trials at a time.", show_default="a process a core; 1 on a GPU"),
+        typer.Option(
+            min=1,
+            help="Trials at a time; always 1 for a study of times.",
+            show_default="a process a core; 1 on a GPU",
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Trials a point.", show_default="the preset's")
@@ -100,19 +95,16 @@ def run_studies(
             if len(wanted) > 1:
                 console.rule(name)
             try:
-                if name in _OWN:
-                    _run_own(name, preset=preset, out=out, fresh=fresh)
-                else:
-                    _run(
-                        find(name),
-                        preset=preset,
-                        folder=out,
-                        jobs=jobs,
-                        seeds=seeds,
-                        device=device,
-                        fresh=fresh,
-                        console=console,
-                    )
+                _run(
+                    find(name),
+                    preset=preset,
+                    folder=out,
+                    jobs=jobs,
+                    seeds=seeds,
+                    device=device,
+                    fresh=fresh,
+                    console=console,
+                )
             except (ConfigError, TrialsFailed) as error:
                 if len(wanted) == 1 and isinstance(error, ConfigError):
                     raise
@@ -135,9 +127,6 @@ def draw_studies(
     with clean_errors():
         without = []
         for name in _names(names):
-            if name in _OWN:
-                console.print(f"{name} draws when it is run: sgc study run {name}", markup=False)
-                continue
             study = find(name)
             path = _place(out, name, preset, ".jsonl")
             rows = select(study, ResultStore(path).load(), points(study, preset))
@@ -171,13 +160,16 @@ def _run(
     store, here = ResultStore(_place(folder, study.name, preset, ".jsonl")), environment()
     picture = _place(folder, study.name, preset, ".png")
     wanted = points(study, preset, device=device, seeds=seeds)
+    there = [] if fresh else [row for row in store.load() if _counts(study, row, here)]
+    todo = missing(study, there, wanted)
+    check_devices(todo)
     store.prepare()
     check_writable(picture)
-    there = [] if fresh else store.load()
-    todo = missing(study, there, wanted)
     _say_what_is_there(study, select(study, there, wanted), store, here, console)
     on_gpu = any(str(getattr(p.config, "device", "cpu")).startswith("cuda") for p in wanted)
     at_once = jobs or (1 if on_gpu else os.cpu_count() or 1)
+    if study.alone and jobs not in (None, 1):
+        console.print(f"{study.name} measures times: one trial runs at a time", markup=False)
     with _progress(console) as bar:
         task = bar.add_task(study.name, total=len(wanted), completed=len(wanted) - len(todo))
         failed = run(
@@ -200,10 +192,9 @@ def _run(
         )
 
 
-def _run_own(name: str, *, preset: str, out: Path, fresh: bool) -> None:
-    path = _place(out, name, preset, ".jsonl")
-    more = {"fresh": fresh} if name == "throughput" else {}
-    _OWN[name](preset=preset, out=path, figure=path.with_suffix(".png"), **more)
+def _counts(study: Study, row: Result, here: dict[str, Any]) -> bool:
+    """Whether a row is of this machine, where that matters."""
+    return not study.alone or all(row.environment.get(k) == here[k] for k in ("cpu", "gpu"))
 
 
 def _say_what_is_there(
@@ -232,12 +223,10 @@ def _show(study: Study, rows: Sequence[Result], picture: Path, console: Console)
 
 
 def _names(given: Sequence[str]) -> list[str]:
-    every = [*STUDIES, *COMMANDS]
     if "all" in given:
-        return every
+        return list(STUDIES)
     for name in given:
-        if name not in every:
-            find(name)  # says which there are
+        find(name)  # an unknown one is refused before any work
     return list(dict.fromkeys(given))
 
 

@@ -8,59 +8,58 @@ examples without dropout.
 
 Expected: as the paper says, a fall that goes on while the loss falls.
 
-Found (3 seeds, 280 steps, largest rank 32; results/effective-rank-cpu.jsonl): a fall in the first
-50 steps or so, then none, though the loss goes on falling. η = 0.1: a step's gradient needs rank 16
-in the first 30 steps, 12 after 40 and 12 in the second half; AdamW's just the same, so the fall is
-nothing that AdaRankGrad brings about. Nor is it the noise of a batch alone: the fixed examples'
-gradient falls, too (22 to 15 with AdamW, 12 with AdaRankGrad at step 70), but may come back later
-(18 ± 4 and 16 ± 3 at the end: three seeds do not tell). Numbers in use fall from 50 to 43 % of
-GaLore's (η = 0.3: 20 to 14 %): most of what is saved is saved from the start, by a largest rank
-that few matrices need. Accuracy 76.8 ± 0.5 and 76.5 ± 0.4 %, AdamW 78.9 ± 0.5 %.
+Found (``python -m studies effective-rank``; 3 seeds, 280 steps, largest rank 32): a fall in the
+first 50 steps or so, then none, though the loss goes on falling. η = 0.1: a step's gradient needs
+rank 16 in the first 30 steps, 12 after 40 and 12 in the second half; AdamW's just the same, so the
+fall is nothing that AdaRankGrad brings about. Nor is it the noise of a batch alone: the fixed
+examples' gradient falls, too (22 to 15 with AdamW, 12 with AdaRankGrad at step 70), but may come
+back later (18 ± 4 and 16 ± 3 at the end: three seeds do not tell). Numbers in use fall from 50 to
+43 % of GaLore's (η = 0.3: 20 to 14 %): most of what is saved is saved from the start, by a largest
+rank that few matrices need. Accuracy 76.8 ± 0.5 and 76.5 ± 0.4 %, AdamW 78.9 ± 0.5 %.
 
 Not settled: at η = 0.1 the largest rank is too small for 12 % of the live ranks (first layers), and
 their fall is cut off. Half of one pass over the data is no training to convergence, which is what
-the paper's theorem is about; the preset ``epochs`` comes nearer and has not been run.
+the paper's theorem is about; the preset ``paper``, nine passes over 480 examples, comes nearer and
+has not been run. The rows are of revision 2d756d9aeca1, whose trainings had 0, 1 and 2 themselves
+as seeds, not what is derived from them now: run again, they are other draws of the same.
 
-Run time: 21 minutes as three processes (``--method``) on two CPU cores that others used, too (1.1 s
-a step of one thread). ``--preset smoke``: half a minute.
+Run time: 21 minutes as three processes on two CPU cores that others used, too (1.1 s a step of one
+thread). ``--preset smoke``: half a minute.
 
 Numbers "in use" are what the paper counts. The optimizer holds state of the largest rank all the
 time, since shapes must not depend on data: no byte is freed when the rank falls.
 """
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from sgc.finetune.batches import Tokens
-from sgc.finetune.config import ConfigError, FinetuneConfig
-from sgc.finetune.defaults import resolve_method
+import torch
+
+from sgc.finetune.config import ConfigError
 from sgc.finetune.evaluate import score
-from sgc.finetune.prepare import prepare
-from sgc.finetune.task import locate
-from sgc.finetune.train import train
-from studies.rank_watch import Watch
+from studies.checks import check_at_least
+from studies.effective_rank_figure import figure, table
+from studies.fine_tuning import FineTuning
+from studies.rank_watch import THRESHOLDS, Watch
+from studies.study import Preset
 
-__all__ = ["ADAMW", "KIND", "PRESETS", "THRESHOLDS", "Config", "trial"]
+__all__ = ["ADAMW", "PAIRED", "PRESETS", "Config", "figure", "table", "trial"]
 
-KIND = "effective-rank"
-THRESHOLDS = {"0.1": 0.1, "0.3": 0.3}  # by the names that rows and methods have
+#: Every method meets the same order of data, head and dropout, and is measured on the same probe.
+PAIRED = ("method", "spec", "every", "probe", "probe_every")
 ADAMW = "AdamW"
 _LARGEST = 32  # GaLore's rank, which AdaRankGrad starts from
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One trial.
+    """One training.
 
     Args:
         method: its name in tables and figure.
         spec: ``adamw`` or a compressor, with its learning rate.
-        model, data, steps, batch_size, seed, device: as in
+        model, data, steps, batch_size, device: as in
             :class:`sgc.finetune.config.FinetuneConfig`.
         every: steps between two measurements; the first step is measured, too.
         probe: examples of the fixed set whose mean gradient is measured as well.
@@ -81,43 +80,35 @@ class Config:
     probe: int = 128
     probe_every: int = 70
     examples: int = 0
-    seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 1), ("probe", 1), ("examples", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_at_least(self, every=1, probe=1, examples=0)
         if self.probe_every < 1 or self.probe_every % self.every:
             raise ConfigError(f"probe_every={self.probe_every}: no multiple of every={self.every}")
 
 
-def _configs(*, seeds: int, refresh_every: int, **common: Any) -> tuple[Config, ...]:
+def _configs(*, refresh_every: int, **common: Any) -> list[Config]:
     specs = {ADAMW: "adamw:lr=0.0003"}
     for name in THRESHOLDS:
         options = f"rank={_LARGEST},threshold={name},refresh_every={refresh_every},lr=0.003"
         specs[f"AdaRankGrad η={name}"] = f"adarankgrad:{options}"
-    return tuple(
-        Config(method=method, spec=spec, seed=seed, **common)
-        for seed in range(seeds)
-        for method, spec in specs.items()
-    )
+    return [Config(method=method, spec=spec, **common) for method, spec in specs.items()]
 
 
-_SMALL: dict[str, Any] = {"steps": 4, "batch_size": 4, "every": 2, "probe_every": 4, "probe": 8}
+_SMALL: dict[str, Any] = {
+    **{"steps": 4, "batch_size": 4, "examples": 64},
+    **{"every": 2, "probe_every": 4, "probe": 8},
+}
 PRESETS = {
-    "smoke": _configs(seeds=1, refresh_every=2, examples=64, **_SMALL),
-    "default": _configs(seeds=3, refresh_every=20),
-    "epochs": _configs(seeds=3, refresh_every=20, examples=480),  # each seen nine times
+    "smoke": Preset(configs=lambda: _configs(refresh_every=2, **_SMALL)),
+    "default": Preset(configs=lambda: _configs(refresh_every=20), seeds=3),
+    "paper": Preset(configs=lambda: _configs(refresh_every=20, examples=480), seeds=3),
 }
 
 
-def trial(config: Config, *, on_step: Callable[[], object] = lambda: None) -> dict[str, Any]:
+def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
     """Fine-tune once and measure on the way.
-
-    Args:
-        config: what to run.
-        on_step: called after each step.
 
     Returns:
         ``steps`` that were measured; at each of them ``loss`` (mean since the one before),
@@ -126,62 +117,33 @@ def trial(config: Config, *, on_step: Callable[[], object] = lambda: None) -> di
         and ``in_use`` (numbers of all matrices together); of the optimizer ``held`` (the same
         numbers, as allocated) and ``full`` (AdamW's moments); ``probe``, like ``steps`` and
         ``needed``; ``accuracy``, ``test_examples``, ``train_examples``, ``inputs`` (digest of
-        model and data).
+        model and data), ``ms_per_step``.
 
     Raises:
-        sgc.finetune.train.Interrupted: after Ctrl-C; nothing of this trial is kept.
         sgc.finetune.train.Diverged: the loss became NaN or infinite.
     """
-    method = resolve_method(config.spec)
-    run = locate(
-        FinetuneConfig(
-            method=method.spec,
-            lr=method.lr,
-            model=config.model,
-            data=config.data,
-            steps=config.steps,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            device=config.device,
-        )
+    run = FineTuning(
+        config.spec,
+        examples=config.examples,
+        model=config.model,
+        data=config.data,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        seed=generator.initial_seed() % 2**31,
+        device=config.device,
     )
-    ready = prepare(run)
-    tokens, test = (_first(part, config.examples) for part in (ready.task.train, ready.task.test))
-    watch = Watch(
-        ready,
-        run,
-        tokens,
-        thresholds=THRESHOLDS,
-        every=config.every,
-        probe=config.probe,
-        probe_every=config.probe_every,
-    )
-    with TemporaryDirectory() as folder:
-        checkpoint = Path(folder, "trial.pt")
-
-        def after(step: int) -> None:
-            watch.look(step)
-            on_step()
-
-        done = train(ready.model, ready.optimizer, tokens, run, path=checkpoint, after_step=after)
+    watch = Watch(run, every=config.every, probe=config.probe, probe_every=config.probe_every)
+    done = run.run(watch.look)
     ends = watch.found["steps"]
     starts = [0, *ends[:-1]]
     losses = [fmean(done.losses[a:b]) for a, b in zip(starts, ends, strict=True)]
     return {
         **watch.found,
         "loss": losses,
-        "full": sum(2 * p.numel() for p in ready.targets.values()),
-        "accuracy": score(ready.model, test, device=run.device).accuracy,
-        "test_examples": len(test),
-        "train_examples": len(tokens),
-        "inputs": run.inputs,
+        "full": sum(2 * p.numel() for p in run.ready.targets.values()),
+        "accuracy": score(run.ready.model, run.test, device=run.config.device).accuracy,
+        "test_examples": len(run.test),
+        "train_examples": len(run.train),
+        "inputs": run.config.inputs,
         "ms_per_step": 1000 * done.seconds_per_step,
     }
-
-
-def _first(tokens: Tokens, count: int) -> Tokens:
-    if not count:
-        return tokens
-    parts = {"ids": tokens.ids, "labels": tokens.labels, "types": tokens.types}
-    cut: dict[str, Any] = {name: part and part[:count] for name, part in parts.items()}
-    return dataclasses.replace(tokens, **cut)

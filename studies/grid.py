@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from sgc.finetune.config import ConfigError
 from sgc.finetune.runner import worker_pool
+from sgc.finetune.train import Interrupted
 from sgc.results import Result, ResultStore
 from studies.study import Study
 
-__all__ = ["Point", "TrialsFailed", "missing", "points", "run", "select"]
+__all__ = ["Point", "TrialsFailed", "check_devices", "missing", "points", "run", "select"]
 
 
 class TrialsFailed(RuntimeError):  # noqa: N818
@@ -41,11 +42,11 @@ def points(
     Args:
         study: whose.
         preset: its name.
-        device: where they compute, for configs that say so.
+        device: where they compute, for configs that say so; see :func:`check_devices`.
         seeds: instead of the preset's number.
 
     Raises:
-        ConfigError: no such preset or device.
+        ConfigError: no such preset, or no choice of a device.
     """
     grid = study.preset(preset)
     configs = list(grid.configs())
@@ -53,9 +54,25 @@ def points(
         fields = study.module.Config.__dataclass_fields__
         if "device" not in fields:
             raise ConfigError(f"the study {study.name} takes no device: leave --device out")
-        _check_device(device)
-        configs = [_placed(c, device) for c in configs]
+        configs = [replace(c, device=device) for c in configs]
     return [Point(c, seed) for seed in range(seeds or grid.seeds) for c in configs]
+
+
+def check_devices(wanted: Sequence[Point]) -> None:
+    """Try the devices of these trials before the first one starts.
+
+    Raises:
+        ConfigError: one cannot be used here.
+    """
+    for device in {getattr(point.config, "device", "cpu") for point in wanted}:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).splitlines()[0]
+            raise ConfigError(
+                f"device {device!r} cannot be used ({first}): choose another with --device, or "
+                "take --preset smoke"
+            ) from error
 
 
 def select(study: Study, rows: Sequence[Result], wanted: Sequence[Point]) -> list[Result]:
@@ -87,7 +104,8 @@ def run(
         todo: the trials.
         store: where the lines go.
         here: :func:`sgc.results.environment` of the process's start.
-        jobs: trials at a time; beyond one each has a process of its own, with one thread.
+        jobs: trials at a time; beyond one each has a process of its own, with one thread. Those of
+            a study that is ``alone`` run one by one all the same.
         on_trial: called after each.
 
     Returns:
@@ -99,7 +117,7 @@ def run(
         ResultStoreError: the store cannot be written.
     """
     failed: dict[Point, str] = {}
-    for point, outcome in _outcomes(study, todo, jobs):
+    for point, outcome in _outcomes(study, todo, 1 if study.alone else jobs):
         try:
             metrics, seconds = outcome()
             json.dumps(metrics, allow_nan=False)
@@ -108,6 +126,8 @@ def run(
                 "a process of the run has died (out of memory?); what was finished is kept, and "
                 "the same command goes on, with fewer --jobs if need be"
             ) from error
+        except Interrupted as stop:  # Ctrl-C within a training is meant for all trials
+            raise KeyboardInterrupt from stop
         except Exception as error:  # a plug-in may raise anything; the others go on
             failed[point] = f"{type(error).__name__}: {error}"
         else:
@@ -156,15 +176,3 @@ def _timed(study: Study, point: Point) -> tuple[dict[str, Any], float]:
     began = time.perf_counter()
     metrics = study.trial(point.config, point.seed)
     return metrics, time.perf_counter() - began
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"device {device!r} cannot be used: {first}") from error
-
-
-def _placed(config: Any, device: str) -> Any:
-    return type(config)(**{**asdict(config), "device": device})

@@ -56,8 +56,9 @@ from recovery import RecoveryResult
 from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.problems import LAWS, draw_signals
-from sgc.registry import create, did_you_mean
+from sgc.registry import create
 from studies.captured import captured
+from studies.checks import check_known
 from studies.kappa_figure import figure, table
 from studies.plugins import ensembles, solvers
 from studies.study import Preset, product
@@ -110,12 +111,7 @@ class Config:
                 f"1 ≤ s ≤ k ≤ d must hold, got s={self.sparsity}, k={self.k}, d={self.d}: choose "
                 "a κ = k/s between 1 and d/s"
             )
-        if self.law not in (*LAWS, CAPTURED):
-            known = [*LAWS, CAPTURED]
-            raise ConfigError(
-                f"unknown coefficient law {self.law!r}{did_you_mean(self.law, known)}; "
-                f"there are: {', '.join(known)}"
-            )
+        check_known("coefficient law", self.law, [*LAWS, CAPTURED])
         if not 0 <= self.noise < 1:
             raise ConfigError(f"noise is relative to the measurement, in [0, 1), got {self.noise}")
         if not 1 <= self.matrices <= self.signals:

@@ -46,6 +46,7 @@ from sgc.compressors.base import Compressor
 from sgc.finetune.config import ConfigError
 from sgc.results import Result
 from sgc.specs import Spec, SpecError
+from studies.checks import check_at_least
 from studies.memory_figure import draw, tables
 from studies.plugins import ensembles, solvers
 from studies.study import Preset
@@ -83,9 +84,7 @@ class Config:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, least in (("rows", 1), ("columns", 1), ("count", 1), ("adapter_rank", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_at_least(self, rows=1, columns=1, count=1, adapter_rank=0)
         try:
             reasons = [self.compressor().refuses(shape) for shape in self.shapes()]
         except (ValueError, TypeError, LookupError, SpecError) as error:

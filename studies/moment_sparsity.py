@@ -43,25 +43,19 @@ Run time: 27 minutes in two processes beside some ten others; the last seed alon
 transformers and the data; what is watched takes 2.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from sgc.finetune.batches import Tokens
-from sgc.finetune.config import ConfigError, FinetuneConfig
-from sgc.finetune.defaults import resolve_method
-from sgc.finetune.prepare import prepare
-from sgc.finetune.task import locate
-from sgc.finetune.train import train
+from sgc.finetune.config import ConfigError
 from sgc.results import Result
 from studies.capture import chosen_layers
+from studies.checks import check_at_least
+from studies.fine_tuning import FineTuning
 from studies.moment_sparsity_figure import draw
 from studies.moment_sparsity_tables import tables
 from studies.moment_watch import Watch
@@ -119,8 +113,7 @@ class Config:
     recovery: str = "omp"
 
     def __post_init__(self) -> None:
-        if self.examples < 0:
-            raise ConfigError(f"examples must be at least 0 (all), got {self.examples}")
+        check_at_least(self, examples=0)
         for name in ("cells", "kappas", "betas", "recovered", "measure"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty: name at least one")
@@ -178,33 +171,27 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
     Raises:
         sgc.finetune.train.Diverged: the loss became NaN or infinite.
     """
-    method = resolve_method("adamw")
     seed = generator.initial_seed() % 2**31
-    run = locate(
-        FinetuneConfig(
-            method=method.spec,
-            lr=method.lr,
-            model=config.model,
-            data=config.data,
-            steps=config.steps,
-            batch_size=config.batch_size,
-            seed=seed,
-            device=config.device,
-        )
+    run = FineTuning(
+        "adamw",
+        examples=config.examples,
+        model=config.model,
+        data=config.data,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        seed=seed,
+        device=config.device,
     )
-    ready = prepare(run)
-    names = chosen_layers(ready.targets)
-    watch = Watch([ready.targets[name] for name in names], config, seed=seed)
-    tokens = _first(ready.task.train, config.examples)
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "trial.pt")
-        done = train(ready.model, ready.optimizer, tokens, run, path=path, after_step=watch.look)
+    targets = run.ready.targets
+    names = chosen_layers(targets)
+    watch = Watch([targets[name] for name in names], config, seed=seed)
+    done = run.run(watch.look)
     return {
         **watch.found,
         "length": {f"{cell.chunks}": cell.length for cell in watch.cells},
         "losses": [float(f"{loss:.4g}") for loss in done.losses],
         "matrices": names,
-        "inputs": run.inputs,
+        "inputs": run.config.inputs,
     }
 
 
@@ -216,11 +203,3 @@ def figure(rows: Sequence[Result]) -> Figure:
 def table(rows: Sequence[Result]) -> list[Table]:
     """Which (s, κ) hold a moment; how sparse moments are; where decodes diverge."""
     return tables(rows)
-
-
-def _first(tokens: Tokens, count: int) -> Tokens:
-    if not count:
-        return tokens
-    parts = {"ids": tokens.ids, "labels": tokens.labels, "types": tokens.types}
-    cut: dict[str, Any] = {name: part and part[:count] for name, part in parts.items()}
-    return dataclasses.replace(tokens, **cut)

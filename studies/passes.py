@@ -1,6 +1,6 @@
-"""Every config in turn, there and back: what drifts during a run divides out of its ratios."""
+"""Every method in turn, there and back: what drifts during a run divides out of its ratios."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sgc.registry import MissingDependencyError
@@ -8,37 +8,30 @@ from sgc.registry import MissingDependencyError
 __all__ = ["PASSES", "there_and_back"]
 
 PASSES = 2
-C = TypeVar("C")
+M = TypeVar("M")
 
 
 def there_and_back(
-    configs: Sequence[C],
-    trial: Callable[[C], dict[str, Any]],
-    *,
-    progress: Callable[[C], Any],
-    left_out: Callable[[C, MissingDependencyError], Any],
-) -> Iterator[tuple[C, list[dict[str, Any]]]]:
-    """Run all configs forwards, then backwards.
+    methods: dict[str, M], one_pass: Callable[[M], dict[str, Any]]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Run all methods forwards, then backwards.
 
     Args:
-        configs: all different.
-        trial: one pass of one config.
-        progress: called before each pass.
-        left_out: called where a config's package is missing; the others go on.
+        methods: by name.
+        one_pass: of one of them.
 
-    Yields:
-        A config and what its passes returned, as soon as its second one is over.
+    Returns:
+        Name → what its passes returned, in the order of ``methods``, and of those whose package is
+        missing name → what to install.
     """
-    done: dict[C, list[dict[str, Any]]] = {config: [] for config in configs}
-    for config in (*configs, *reversed(configs)):
-        if config not in done:
+    done: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    left_out: dict[str, str] = {}
+    for name in (*methods, *reversed(methods)):
+        if name in left_out:
             continue
-        progress(config)
         try:
-            done[config].append(trial(config))
+            done[name].append(one_pass(methods[name]))
         except MissingDependencyError as error:
-            left_out(config, error)
-            del done[config]
-            continue
-        if len(done[config]) == PASSES:
-            yield config, done[config]
+            left_out[name] = str(error)
+            del done[name]
+    return done, left_out

@@ -34,7 +34,8 @@ import torch
 
 from sgc.finetune.config import ConfigError
 from sgc.problems import LAWS, sparse_problem
-from sgc.registry import create, did_you_mean
+from sgc.registry import create
+from studies.checks import check_at_least, check_known
 from studies.phase_figure import figure, table
 from studies.plugins import solvers
 from studies.study import Preset, product
@@ -78,13 +79,8 @@ class Config:
             raise ConfigError(
                 f"d·delta must be at least 1 measurement, got {self.d}·{self.delta}: raise either"
             )
-        if self.law not in LAWS:
-            raise ConfigError(
-                f"unknown coefficient law {self.law!r}{did_you_mean(self.law, list(LAWS))}; "
-                f"there are: {', '.join(LAWS)}"
-            )
-        if self.signals < 1:
-            raise ConfigError(f"signals must be at least 1, got {self.signals}")
+        check_known("coefficient law", self.law, LAWS)
+        check_at_least(self, signals=1)
 
     @property
     def k(self) -> int:

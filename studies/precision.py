@@ -50,7 +50,8 @@ from projections.base import BaseProjection
 from recovery import RecoveryResult
 from sgc.finetune.config import ConfigError
 from sgc.problems import LAWS, SparseProblem, sparse_problem
-from sgc.registry import create, did_you_mean
+from sgc.registry import create
+from studies.checks import check_at_least, check_known
 from studies.plugins import ensembles, solvers
 from studies.precision_figure import STAGES, figure, table
 from studies.study import Preset, product
@@ -145,16 +146,9 @@ class Config:
     signals: int = 200
 
     def __post_init__(self) -> None:
-        for what, known in (("precision", PRECISIONS), ("law", LAWS)):
-            name = getattr(self, what)
-            if name not in known:
-                raise ConfigError(
-                    f"unknown {what} {name!r}{did_you_mean(name, list(known))}; "
-                    f"there are: {', '.join(known)}"
-                )
-        for name in ("d", "k", "sparsity", "signals"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_known("precision", self.precision, PRECISIONS)
+        check_known("law", self.law, LAWS)
+        check_at_least(self, d=1, k=1, sparsity=1, signals=1)
         if self.sparsity > self.d:
             raise ConfigError(
                 f"sparsity={self.sparsity} exceeds d={self.d}: lower sparsity or raise d"

@@ -6,61 +6,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgc.finetune.batches import Tokens, collate
-from sgc.finetune.config import ConfigError, FinetuneConfig
-from sgc.finetune.prepare import Prepared
+from sgc.finetune.batches import collate
+from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.finetune.train import batch_loss
 from sgc.report import effective_ranks
+from studies.fine_tuning import FineTuning
 from studies.spectra import needed_ranks
 
-__all__ = ["Watch"]
+__all__ = ["THRESHOLDS", "Watch"]
+
+#: η, by the names that rows and methods have.
+THRESHOLDS = {"0.1": 0.1, "0.3": 0.3}
 
 
 class Watch:
     """What a trial of the study measures while it trains, in ``found``; see its ``trial``.
 
     Args:
-        ready: what trains.
-        config: of that training.
-        tokens: the training examples, of which the probe is a part.
-        thresholds: by the names that ``found`` has for them.
+        run: what trains.
         every, probe, probe_every: see :class:`studies.effective_rank.Config`.
     """
 
-    def __init__(
-        self,
-        ready: Prepared,
-        config: FinetuneConfig,
-        tokens: Tokens,
-        *,
-        thresholds: Mapping[str, float],
-        every: int,
-        probe: int,
-        probe_every: int,
-    ) -> None:
-        self.ready, self.config, self.tokens = ready, config, tokens
-        self.thresholds, self.every, self.probe_every = thresholds, every, probe_every
-        draw = torch.Generator().manual_seed(derived_seed(config.seed, "probe"))
-        self.rows = torch.randperm(len(tokens), generator=draw)[:probe].tolist()
+    def __init__(self, run: FineTuning, *, every: int, probe: int, probe_every: int) -> None:
+        self.run, self.every, self.probe_every = run, every, probe_every
+        draw = torch.Generator().manual_seed(derived_seed(run.config.seed, "probe"))
+        self.rows = torch.randperm(len(run.train), generator=draw)[:probe].tolist()
         self.found: dict[str, Any] = {
             **{"steps": [], "live": {}, "basis_step": {}, "in_use": [], "held": 0},
-            "needed": {name: {} for name in thresholds},
-            "probe": {"steps": [], "needed": {name: {} for name in thresholds}},
+            "needed": {name: {} for name in THRESHOLDS},
+            "probe": {"steps": [], "needed": {name: {} for name in THRESHOLDS}},
         }
 
     def look(self, step: int) -> None:
         """After an optimizer step, before its gradients are dropped."""
-        first, last = step == 1, step == self.config.steps
+        first, last = step == 1, step == self.run.config.steps
         if not (first or last or step % self.every == 0):
             return
-        targets, found = self.ready.targets, self.found
+        ready, found = self.run.ready, self.found
         found["steps"].append(step)
-        self._note(found["needed"], {name: _gradient(p) for name, p in targets.items()})
-        ranks = effective_ranks(self.ready.optimizer)
-        for (name, p), one in zip(targets.items() if ranks else (), ranks, strict=True):
+        self._note(found["needed"], {name: _gradient(p) for name, p in ready.targets.items()})
+        ranks = effective_ranks(ready.optimizer)
+        for (name, p), one in zip(ready.targets.items() if ranks else (), ranks, strict=True):
             found["live"].setdefault(name, []).append(one.rank)
-            sought = int(self.ready.optimizer.state[p]["basis_step"])
+            sought = int(ready.optimizer.state[p]["basis_step"])
             found["basis_step"].setdefault(name, []).append(sought)
         found["in_use"].append(sum(one.in_use for one in ranks))
         found["held"] = sum(one.held for one in ranks)
@@ -70,13 +59,13 @@ class Watch:
 
     def _probe(self) -> dict[str, Tensor]:
         """The mean gradient of the fixed examples, without dropout."""
-        model, targets = self.ready.model, self.ready.targets
-        device = torch.device(self.config.device)
+        model, targets, config = self.run.ready.model, self.run.ready.targets, self.run.config
+        device = torch.device(config.device)
         total = {name: torch.zeros_like(p) for name, p in targets.items()}
         model.eval()
-        for start in range(0, len(self.rows), self.config.batch_size):
-            rows = self.rows[start : start + self.config.batch_size]
-            loss = batch_loss(model, collate(self.tokens, rows).to(device)) * len(rows)
+        for start in range(0, len(self.rows), config.batch_size):
+            rows = self.rows[start : start + config.batch_size]
+            loss = batch_loss(model, collate(self.run.train, rows).to(device)) * len(rows)
             for name, G in zip(
                 targets, torch.autograd.grad(loss, [*targets.values()]), strict=True
             ):
@@ -89,7 +78,7 @@ class Watch:
     ) -> None:
         """Append the ranks that they need."""
         for name, G in matrices.items():
-            ranks = needed_ranks(G, thresholds=[*self.thresholds.values()])
+            ranks = needed_ranks(G, thresholds=[*THRESHOLDS.values()])
             for lists, rank in zip(into.values(), ranks, strict=True):
                 lists.setdefault(name, []).append(rank)
 

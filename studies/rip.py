@@ -55,6 +55,7 @@ from torch import Tensor
 from sgc.finetune.config import ConfigError
 from sgc.problems import draw_signals
 from sgc.registry import create
+from studies.checks import check_at_least
 from studies.plugins import ensembles
 from studies.rip_figure import THEOREMS, figure, table
 from studies.study import Preset, product
@@ -96,9 +97,7 @@ class Config:
     signals: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("k", "sparsity", "supports", "grown", "signals"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, k=1, sparsity=1, supports=1, grown=1, signals=1)
         largest = max(theorem.order(self.sparsity) for theorem in THEOREMS)
         if largest > self.d:
             raise ConfigError(

@@ -14,6 +14,7 @@ import torch
 from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.registry import did_you_mean
+from studies.checks import check_known
 
 __all__ = ["STUDIES", "Preset", "Study", "find", "product"]
 
@@ -27,10 +28,9 @@ STUDIES: Mapping[str, str] = {
     "chunk-error": "studies.chunk_error",
     "memory": "studies.memory",
     "moment-sparsity": "studies.moment_sparsity",
+    "effective-rank": "studies.effective_rank",
+    "throughput": "studies.throughput",
 }
-
-#: Studies that time one model with all methods, or train it, have commands of their own.
-COMMANDS = ("throughput", "effective-rank")
 
 #: Fields of a config that never decide what is drawn.
 _NEVER_DRAWN = {"device"}
@@ -65,7 +65,9 @@ class Study:
     - ``figure(rows)``: the picture of :class:`sgc.results.Result` rows, a matplotlib ``Figure``;
     - ``table(rows)``, if it likes: a rich ``Table``, or several;
     - ``PAIRED``, if it likes: names of fields that do not decide what is drawn, such as the solver,
-      so that equal problems meet every value.
+      so that equal problems meet every value;
+    - ``ALONE = True``, if trials measure the machine: one runs at a time, whatever ``--jobs`` says,
+      and rows of another machine do not count as done.
 
     Args:
         name: of the study.
@@ -80,6 +82,11 @@ class Study:
     def question(self) -> str:
         """The first line of the docstring, less the name."""
         return (self.module.__doc__ or "").partition("\n")[0].partition(": ")[2]
+
+    @property
+    def alone(self) -> bool:
+        """Whether a trial suffers no other one beside it."""
+        return bool(getattr(self.module, "ALONE", False))
 
     def preset(self, name: str) -> Preset:
         """A preset by name.
@@ -119,11 +126,7 @@ def find(name: str) -> Study:
     Raises:
         ConfigError: there is none; names the nearest and all there are.
     """
-    if name not in STUDIES:
-        known = [*STUDIES, *COMMANDS]
-        raise ConfigError(
-            f"unknown study {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
-        )
+    check_known("study", name, STUDIES)
     return Study(name, importlib.import_module(STUDIES[name]))
 
 

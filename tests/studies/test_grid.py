@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sgc.finetune.config import ConfigError
+from sgc.finetune.train import Interrupted
 from sgc.results import ResultStore
 from studies import study as registry
 from studies.cli import app, main
@@ -187,6 +188,42 @@ def test_a_device_that_is_not_there_is_refused_before_the_work(tmp_path):
     assert done.exit_code == 2
     assert "device 'abacus' cannot be used" in done.output
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_trials_that_measure_the_machine_run_alone(tmp_path, monkeypatch):
+    """In this process, where the list is, and again on another machine."""
+    ran, real = [], toy.trial
+    monkeypatch.setattr(toy, "ALONE", True, raising=False)
+    monkeypatch.setattr(toy, "trial", lambda *given: ran.append(given) or real(*given))
+    ask = ("run", "toy", "--preset", "smoke", "--jobs", 2, "--out", tmp_path)
+    done = sgc_study(*ask)
+    assert done.exit_code == 0, done.output
+    assert "one trial runs at a time" in done.output
+    assert len(ran) == 8
+    sgc_study(*ask)
+    assert len(ran) == 8
+    path = tmp_path / "toy-smoke.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[:3]:
+        line["environment"]["gpu"] = "another"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sgc_study(*ask)
+    assert len(ran) == 8 + 3
+
+
+def test_ctrl_c_within_a_training_ends_the_study(tmp_path, monkeypatch):
+    real = toy.trial
+
+    def trial(config, generator):
+        if config.value == 2:
+            raise Interrupted("stopped by SIGINT after step 1")
+        return real(config, generator)
+
+    monkeypatch.setattr(toy, "trial", trial)
+    done = sgc_study("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
+    assert done.exit_code == 130
+    assert "the same command goes on" in done.output
+    assert len(rows(tmp_path / "toy-smoke.jsonl")) == 2
 
 
 def test_numbers_that_json_does_not_know_fail_their_trial_alone(tmp_path, monkeypatch):

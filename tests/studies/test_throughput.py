@@ -1,5 +1,4 @@
 import importlib.util
-import json
 import sys
 from dataclasses import asdict, replace
 
@@ -10,18 +9,23 @@ from typer.testing import CliRunner
 import sgc
 from sgc.finetune.config import ConfigError
 from sgc.registry import MissingDependencyError
-from sgc.results import ResultStore
+from sgc.results import Result, ResultStore
 from sgc.specs import Spec
-from studies import iterations, llama, throughput, throughput_command
+from studies import iterations, llama
+from studies.captured import GRADIENTS
 from studies.cli import app
+from studies.grid import missing, points
 from studies.iterations import pooled, stamp, timed_iterations
 from studies.methods import training
 from studies.passes import there_and_back
-from studies.rows import finished, row, run_id
-from studies.study import COMMANDS, STUDIES
-from studies.throughput_command import _device, _table
+from studies.study import STUDIES, find
+from studies.throughput import PRESETS, one_pass, trial
+from studies.throughput_figure import FULL, PAPER, figure, ratios, table, verdicts
 
-SMOKE = {config.method: config for config in throughput.PRESETS["smoke"]}
+STUDY = find("throughput")
+(SMOKE,) = PRESETS["smoke"].configs()
+(DEFAULT,) = PRESETS["default"].configs()
+SPECS = {name: Spec.parse(spec) for name, spec in SMOKE.methods}
 CPU = torch.device("cpu")
 HAS_PEFT = importlib.util.find_spec("peft") is not None
 needs_transformers = pytest.mark.skipif(
@@ -30,28 +34,27 @@ needs_transformers = pytest.mark.skipif(
 needs_peft = pytest.mark.skipif(not HAS_PEFT, reason="needs pip install peft")
 
 
-def command(*arguments, revision="abc"):
-    env = {"COLUMNS": "200", "SGC_REVISION": revision}
-    done = CliRunner().invoke(app, ["throughput", *arguments], env=env)
-    return done.exit_code, done.output
-
-
-def tabled(said):
-    """Methods in the table's order."""
-    first = [line.split()[0] for line in said.splitlines() if line.split()]
-    return [word for word in first if word in SMOKE]
-
-
 def timed(name, seconds, amortised):
     spread = {"median": seconds, "low": seconds - 0.01, "high": seconds + 0.02}
-    step = {**spread, "median": 0.05}
-    times = {"iteration_s": spread, "optimizer_s": step, "amortised_s": amortised}
+    times = {"iteration_s": spread, "optimizer_s": {**spread, "median": 0.05}}
     sizes = {"refresh_s": 1.0, "state_bytes": 1, "peak_bytes": None}
-    return row("throughput", SMOKE[name], {**times, **sizes}, here={"gpu": "H200", "cpu": "x"})
+    return {"method": name, **times, "amortised_s": amortised, **sizes}
 
 
-def written(path):
-    return path.read_text(encoding="utf-8").splitlines()
+def made(*methods, config=DEFAULT, left_out=None):
+    """A row of a comparison on an H200."""
+    return Result(
+        run_id="x",
+        kind=STUDY.kind,
+        config=asdict(config),
+        seed=0,
+        metrics={"methods": list(methods), "left_out": left_out or {}},
+        environment={"gpu": "H200", "cpu": "x"},
+    )
+
+
+def cells(made, column):
+    return list(made.columns[column].cells)
 
 
 def tiny(device=CPU, **options):
@@ -60,61 +63,47 @@ def tiny(device=CPU, **options):
 
 
 @needs_transformers
-def test_the_command_measures_every_method_once_and_draws(tmp_path, device):
-    out, figure = tmp_path / "new" / "rows.jsonl", tmp_path / "bars.png"
-    ask = ["--preset", "smoke", "--device", str(device), "--out", str(out), "--figure", str(figure)]
-    code, said = command(*ask)
-    assert code == 0, said
-    methods = [name for name in SMOKE if HAS_PEFT or name != "lora"]
-    assert HAS_PEFT or "lora is left out: LoRA needs peft; install it: pip install peft" in said
-    assert figure.read_bytes().startswith(b"\x89PNG")
-    lines = {line["config"]["method"]: line for line in map(json.loads, written(out))}
-    assert list(lines) == methods[::-1]  # the second pass goes backwards
-    for name, line in lines.items():
-        times = line["metrics"]
-        assert line["kind"] == "throughput"
-        assert line["config"] == asdict(replace(SMOKE[name], device=str(device)))
+def test_the_command_measures_every_method_and_draws(tmp_path, device):
+    ask = ["run", "throughput", "--preset", "smoke", "--device", str(device), "--jobs", "2"]
+    done = CliRunner().invoke(app, [*ask, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "one trial runs at a time" in done.output
+    assert (tmp_path / "throughput-smoke.png").read_bytes().startswith(b"\x89PNG")
+    (row,) = ResultStore(tmp_path / "throughput-smoke.jsonl").load()
+    methods = [name for name in SPECS if HAS_PEFT or name != "lora"]
+    assert [one["method"] for one in row.metrics["methods"]] == methods
+    assert list(row.metrics["left_out"]) == [name for name in SPECS if name not in methods]
+    for one in row.metrics["methods"]:
         whole, step, rest = (
-            times[f"{what}_s"] for what in ("iteration", "optimizer", "forward_backward")
+            one[f"{what}_s"] for what in ("iteration", "optimizer", "forward_backward")
         )
         assert 0 < whole["low"] <= whole["median"] <= whole["high"]
         parts = zip(step["samples"], rest["samples"], whole["samples"], strict=True)
         assert all(a > 0 and b > 0 and a + b == pytest.approx(c) for a, b, c in parts)
-        assert len(whole["samples"]) == SMOKE[name].repeats
-        assert (times["refresh_s"] is None) == (name not in ("galore", "cesgc"))
-        assert (times["peak_bytes"] is None) == (device.type == "cpu")
-        share = (times["refresh_s"] or 0) / 200
-        assert times["amortised_s"] == pytest.approx(whole["median"] + share)
-    assert "4.45" in said  # the paper's MESGC against its full fine-tuning
-    assert tabled(said) == methods
-    assert "at most" not in said  # the target is for the 7B model
-
-    code, said = command(*ask)
-    assert said.count("not measured again") == len(methods)
-    assert tabled(said) == methods
-    assert len(written(out)) == len(methods)
-    command(*ask, "--method", "full", "--fresh")
-    assert len(written(out)) == len(methods) + 1
-    command(*ask, "--method", "full", "--repeats", "2")
-    assert len(written(out)) == len(methods) + 2
+        assert len(whole["samples"]) == SMOKE.repeats
+        assert (one["refresh_s"] is None) == (one["method"] not in ("galore", "cesgc"))
+        assert (one["peak_bytes"] is None) == (device.type == "cpu")
+        share = (one["refresh_s"] or 0) / 200
+        assert one["amortised_s"] == pytest.approx(whole["median"] + share)
+    assert "4.45" in done.output  # the paper's MESGC against its full fine-tuning
+    assert "at most" not in done.output  # the target is for the 7B model
 
 
 @needs_transformers
-def test_a_missing_package_leaves_its_method_out_and_says_what_to_install(tmp_path, monkeypatch):
+def test_a_missing_package_leaves_its_method_out_and_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    ask = ["--preset", "smoke", "--device", "cpu", "--out", str(tmp_path / "rows.jsonl")]
-    code, said = command(*ask, "--method", "lora")
-    assert code == 1
-    assert said.count("lora is left out: LoRA needs peft; install it: pip install peft") == 1
-    code, said = command(*ask, "--method", "lora", "--method", "full")
-    assert code == 0
-    assert len(written(tmp_path / "rows.jsonl")) == 1
-    assert (tmp_path / "rows.png").exists()
+    methods = (("lora", "lora:rank=4"), (FULL, "adamw"))
+    config = replace(SMOKE, methods=methods, repeats=2)
+    found = trial(config, torch.Generator().manual_seed(0))
+    assert [one["method"] for one in found["methods"]] == [FULL]
+    assert found["left_out"] == {"lora": "LoRA needs peft; install it: pip install peft"}
+    row = made(timed(FULL, 1.0, 1.0), left_out=found["left_out"])
+    assert "lora is left out: LoRA needs peft" in table([row])[0].caption
 
 
 @needs_transformers
 def test_a_pass_refreshes_subspaces_at_its_two_ends_only(monkeypatch):
-    config = replace(SMOKE["galore"], device="cpu", warmup=2, repeats=6)
+    config = replace(SMOKE, warmup=2, repeats=6)
     seen = []
     step = sgc.CompressedAdamW.step
 
@@ -124,7 +113,7 @@ def test_a_pass_refreshes_subspaces_at_its_two_ends_only(monkeypatch):
         seen.append(set(bases))
 
     monkeypatch.setattr(sgc.CompressedAdamW, "step", watched)
-    samples = throughput.trial(config, tiny())
+    samples = one_pass(SPECS["galore"], tiny(), config=config, seed=0)
     assert seen == [{1.0}] * 5 + [{6.0}]
     assert len(samples["iteration"]) == len(samples["optimizer"]) == 3
 
@@ -132,12 +121,10 @@ def test_a_pass_refreshes_subspaces_at_its_two_ends_only(monkeypatch):
 @needs_transformers
 def test_sizes_are_those_of_table_1():
     sizes, matrices, side = {}, 4, 64
-    names = [name for name in SMOKE if HAS_PEFT or name != "lora"]
-    model = tiny()
+    names = [name for name in SPECS if HAS_PEFT or name != "lora"]
+    model, config = tiny(), replace(SMOKE, repeats=2)
     for name in names:
-        sizes[name] = throughput.trial(replace(SMOKE[name], repeats=2, device="cpu"), model)[
-            "sizes"
-        ]
+        sizes[name] = one_pass(SPECS[name], model, config=config, seed=0)["sizes"]
     full = matrices * side**2
     assert sizes["full"]["trained"] == sizes["mesgc"]["trained"] == full
     assert sizes["full"]["moments"] == 2 * full
@@ -156,7 +143,7 @@ def test_a_method_trains_its_own_and_leaves_the_model_frozen_and_bare(name, devi
     model = tiny(device)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     ids = llama.tokens(llama.TINY, batch=2, length=8, device=device, seed=0)
-    with training(Spec.parse(SMOKE[name].spec), model, lr=0.1, device=device, seed=0) as trained:
+    with training(SPECS[name], model, lr=0.1, device=device, seed=0) as trained:
         model(input_ids=ids, labels=ids).loss.backward()
         assert all(p.grad is not None for p in trained.parameters)
         with_gradient = sum(p.grad is not None for p in model.parameters())
@@ -257,9 +244,9 @@ def test_times_of_a_broken_training_are_refused():
 
 
 def test_the_figure_places_the_papers_ratios_on_our_seconds():
-    wanted = (("full", 0.2), ("mesgc", 0.3), ("mesgc-residual", 0.4))
-    rows = [timed(name, seconds, seconds + 0.001) for name, seconds in wanted]
-    (axes,) = throughput.figure(rows).axes
+    wanted = ((FULL, 0.2), ("mesgc", 0.3), ("mesgc-residual", 0.4))
+    row = made(*(timed(name, seconds, seconds + 0.001) for name, seconds in wanted))
+    (axes,) = figure([row]).axes
     (markers,) = (line for line in axes.lines if line.get_marker() == "D")
     assert markers.get_xdata() == pytest.approx([0.201, 0.201 * 7.52 / 1.69])
     assert list(markers.get_ydata()) == [0, 1]  # the paper has no residual
@@ -267,153 +254,87 @@ def test_the_figure_places_the_papers_ratios_on_our_seconds():
     assert ends == pytest.approx([0.35, 0.4, 0.401])
     assert "H200" in axes.get_xlabel()
     assert "seconds" in axes.get_xlabel()
+    assert len(figure([row, row]).axes) == 2  # a panel a trial
 
 
 def test_ratios_and_verdicts_are_with_the_share_of_a_refresh():
-    rows = [timed("full", 2.0, 2.0), timed("mesgc", 1.99, 1.99), timed("cesgc", 2.0, 2.08)]
-    assert throughput.ratios(rows) == pytest.approx({"full": 1, "mesgc": 0.995, "cesgc": 1.04})
-    assert throughput.verdicts(rows) == [
+    methods = timed(FULL, 2.0, 2.0), timed("mesgc", 1.99, 1.99), timed("cesgc", 2.0, 2.08)
+    row = made(*methods)
+    assert ratios(row) == pytest.approx({FULL: 1, "mesgc": 0.995, "cesgc": 1.04})
+    assert verdicts(row) == [
         "mesgc: at most 1.03 × full: 0.995, met",
         "cesgc: at most 1.03 × full: 1.040, not met",
     ]
-    assert list(_table(rows).columns[4].cells) == ["1.000", "0.995", "1.040"]
-    assert throughput.verdicts(rows[1:]) == []
-    assert list(_table(rows[1:]).columns[4].cells) == ["–", "–"]
-
-
-@pytest.mark.parametrize("revision", ["abc", "abc-dirty"])
-def test_the_7b_presets_print_a_verdict_and_the_presets_order(tmp_path, monkeypatch, revision):
-    def measured(configs, **_):
-        for i, config in enumerate(reversed(configs)):
-            yield config, timed(config.method, 1.0, 1.0 + 0.01 * i).metrics
-
-    monkeypatch.setattr(throughput, "run", measured)
-    out, drawn = tmp_path / "rows.jsonl", []
-    monkeypatch.setattr(throughput_command, "_save", lambda rows, path: drawn.append(rows))
-    ask = ["--device", "cpu", "--out", str(out), "--figure", str(tmp_path / "x.png")]
-    code, said = command(*ask, revision=revision)
-    assert code == 0, said
-    order = ["full", "lora", "galore", "mesgc", "mesgc-residual", "cesgc"]
-    assert tabled(said) == order
-    assert [one.config["method"] for one in drawn[0]] == order
-    assert "mesgc: at most 1.03 × full: 0.971, met" in said  # 1.02 / 1.05
-    assert "cesgc: at most 1.03 × full: 0.952, met" in said  # 1.00 / 1.05
-    command(*ask, revision=revision)
-    assert len(written(out)) == (6 if revision == "abc" else 12)
-
-
-def test_a_table_in_a_pipe_has_a_width_of_its_own(tmp_path, monkeypatch):
-    metrics = timed("full", 1.0, 1.0).metrics
-    monkeypatch.setattr(throughput, "run", lambda configs, **_: [(c, metrics) for c in configs])
-    out = ["--out", str(tmp_path / "rows.jsonl")]
-    said = []
-    for columns in ("40", "200"):
-        ask = ["throughput", "--preset", "smoke", "--device", "cpu", "--fresh", *out]
-        said.append(CliRunner().invoke(app, ask, env={"COLUMNS": columns}).output)
-    assert said[0] == said[1]
-    assert "1000.0 (990.0–1020.0)" in said[0]
+    (shown,) = table([row])
+    assert cells(shown, 0) == [FULL, "mesgc", "cesgc"]
+    assert cells(shown, 4) == ["1.000", "0.995", "1.040"]
+    assert "cesgc: at most 1.03 × full: 1.040, not met" in shown.caption
+    assert verdicts(made(*methods, config=SMOKE)) == []  # the target is for the 7B model
 
 
 def test_passes_go_there_and_back_and_leave_out_what_cannot_run():
-    order, why, broken = [], [], "b"
+    order = []
 
-    def trial(name):
-        if name == broken:
+    def one_pass(letter):
+        order.append(letter)
+        if letter == "B":
             raise MissingDependencyError("b needs bee")
-        return {"name": name}
+        return {"letter": letter}
 
-    done = there_and_back("abc", trial, progress=order.append, left_out=lambda *x: why.append(x))
-    assert [(name, len(passes)) for name, passes in done] == [("c", 2), ("a", 2)]
-    assert "".join(order) == "abcca"
-    assert [(name, str(error)) for name, error in why] == [("b", "b needs bee")]
-
-
-def test_a_row_counts_for_an_equal_config_revision_and_gpu_only(tmp_path):
-    store, config = ResultStore(tmp_path / "rows.jsonl"), SMOKE["full"]
-    here = {"git": "abc", "gpu": None}
-    store.append(row("throughput", config, {"round": 1}, here=here))
-    store.append(row("throughput", config, {"round": 2}, here=here))
-    assert finished(store, "throughput", config, here=here).metrics == {"round": 2}
-    assert finished(store, "other", config, here=here) is None
-    assert finished(store, "throughput", replace(config, seed=1), here=here) is None
-    assert finished(store, "throughput", config, here={**here, "git": "abd"}) is None
-    assert finished(store, "throughput", config, here={**here, "gpu": "H200"}) is None
-    assert run_id(config) == run_id(replace(config)) != run_id(replace(config, seed=1))
-
-
-@pytest.mark.parametrize("git", [None, "abc-dirty"])
-def test_a_row_of_unknown_code_is_never_reused(tmp_path, git):
-    store, here = ResultStore(tmp_path / "rows.jsonl"), {"git": git, "gpu": None}
-    store.append(row("throughput", SMOKE["full"], {}, here=here))
-    assert finished(store, "throughput", SMOKE["full"], here=here) is None
+    done, left_out = there_and_back({"a": "A", "b": "B", "c": "C"}, one_pass)
+    assert done == {"a": 2 * [{"letter": "A"}], "c": 2 * [{"letter": "C"}]}
+    assert "".join(order) == "ABCCA"
+    assert left_out == {"b": "b needs bee"}
 
 
 def test_the_presets_are_the_papers_sizes():
     for preset in ("default", "paper"):
-        configs = {config.method: config for config in throughput.PRESETS[preset]}
-        assert set(throughput.PAPER) <= set(configs)
-        model = next(iter(configs.values())).model
-        assert (model.hidden, model.layers) == (4096, 32)
-        assert "chunks=256,sparsity=256,kappa=8" in configs["mesgc"].spec
-        for config in configs.values():
-            assert config == replace(configs["full"], method=config.method, spec=config.spec)
-            spec = Spec.parse(config.spec)
+        (config,) = PRESETS[preset].configs()
+        specs = dict(config.methods)
+        assert set(PAPER) <= set(specs)
+        assert (config.model.hidden, config.model.layers) == (4096, 32)
+        assert "chunks=256,sparsity=256,kappa=8" in specs["mesgc"]
+        for spec in map(Spec.parse, specs.values()):
             if spec.name not in ("adamw", "lora"):
                 compressor = sgc.create("compressor", spec.name, **spec.options)
                 assert compressor.refuses((4096, 4096)) is None
 
 
-@pytest.mark.parametrize(("repeats", "say"), [(3, "give 2 or 4"), (0, "at least 2, got 0")])
-def test_repeats_are_shared_out_evenly(repeats, say):
-    with pytest.raises(ConfigError, match=say):
-        replace(SMOKE["full"], repeats=repeats)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"repeats": 3}, "give 2 or 4"),
+        ({"repeats": 0}, "repeats must be at least 2, got 0"),
+        ({"methods": (("lora", "lora:rank=4"),)}, "methods are lora: each once, and full"),
+        ({"methods": ((FULL, "adamw"), (FULL, "none"))}, "each once"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused(change, said):
+    with pytest.raises(ConfigError, match=said):
+        replace(SMOKE, **change)
 
 
-def test_wrong_names_are_corrected_before_any_work(tmp_path, monkeypatch):
-    out = ["--out", str(tmp_path / "rows.jsonl")]
-    assert command("--preset", "smoek", *out)[0] == 2
-    assert "did you mean 'smoke'?" in command("--preset", "smoek", *out)[1]
-    assert "did you mean 'cesgc'?" in command("--preset", "smoke", "--method", "cesg", *out)[1]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    code, said = command(*out)
-    assert (code, "--preset smoke" in said) == (2, True)
+def test_seven_billion_weights_are_not_made_where_there_is_no_gpu(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = CliRunner().invoke(app, ["run", "throughput", "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "device 'cuda' cannot be used" in done.output
+    assert "--preset smoke" in done.output
     assert not list(tmp_path.iterdir())
 
 
-def test_a_device_that_is_not_there_is_refused_with_the_way_out(tmp_path, monkeypatch):
-    out = ["--out", str(tmp_path / "rows.jsonl")]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for ask, say in (
-        (("--preset", "smoke", "--device", "cuda"), "no GPU here: take --device cpu"),
-        (("--device", "cuda:0"), "no GPU here: take --preset smoke --device cpu"),
-        (("--preset", "smoke", "--device", "cdua"), "did you mean 'cuda'?"),
-        (("--preset", "smoke", "--device", "mps"), "there are: auto, cpu, cuda"),
-    ):
-        code, said = command(*ask, *out)
-        assert (code, say in said) == (2, True), said
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match="no such GPU; there are: cuda:0, cuda:1"):
-        _device("cuda:2", "smoke")
-    assert [_device(name, "paper") for name in ("auto", "cuda:1", "cpu")] == [
-        *("cuda", "cuda:1", "cpu")
-    ]
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_help_says_what_can_be_chosen():
-    said = " ".join(command("--help")[1].replace("│", " ").split())
-    for name, configs in throughput.PRESETS.items():
-        assert f"{name}: " in said
-        assert f"{name} {configs[0].repeats}" in said
-        assert all(config.method in said for config in configs)
-    assert "an even number" in said
+def test_the_committed_row_is_that_of_the_default_preset():
+    rows = ResultStore(GRADIENTS.parent / "throughput.jsonl").load()
+    assert not missing(STUDY, rows, points(STUDY, "default"))
+    assert list(ratios(rows[-1])) == [name for name, _ in DEFAULT.methods]
+    assert len(verdicts(rows[-1])) == 2
 
 
 def test_every_study_is_listed_with_its_question():
     said = CliRunner().invoke(app, ["list"]).output
     assert "throughput what does one training iteration cost" in " ".join(said.split())
-    assert len(said.splitlines()) == len(STUDIES) + len(COMMANDS)
+    assert len(said.splitlines()) == len(STUDIES)
 
 
 def test_stamps_measure_seconds(device):
