@@ -30,6 +30,11 @@ class InverseCholeskyOMP(Solver):
     Both choose the same atoms as :class:`recovery.omp.OMP` up to rounding; since p is never
     recomputed, its rounding errors add up, and the coefficients are refined once at the end.
 
+    Memory: G is kept as long as A lives. By default that may be 64 MiB for each A (d ≤ 4096 in
+    float32, d ≤ 2896 in float64) and up to d/k times A itself: as the solver of a compressor it
+    counts as shared bytes, which may be more than the moments it serves, or than AdamW's of small
+    matrices. With ``precompute_gram=False`` no more is kept than by :class:`recovery.omp.OMP`.
+
     Args:
         precompute_gram: True, False, or None to precompute G when it fits 64 MiB.
         tolerance: see :class:`recovery.base.Solver`.

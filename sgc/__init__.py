@@ -4,8 +4,9 @@
 chosen by name: :func:`available` lists, :func:`create` makes, :func:`register` adds.
 """
 
-from sgc.budget import BudgetError, Plan, Prediction, plan, predict
-from sgc.optimizer import CompressedAdamW
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from sgc.registry import (
     KINDS,
     DuplicatePluginError,
@@ -17,7 +18,11 @@ from sgc.registry import (
     register,
     unregister,
 )
-from sgc.report import StateReport, peak_scratch, state_report
+
+if TYPE_CHECKING:
+    from sgc.budget import BudgetError, Plan, Prediction, plan, predict
+    from sgc.optimizer import CompressedAdamW
+    from sgc.report import StateReport, peak_scratch, state_report
 
 __version__ = "0.1.0"
 
@@ -41,3 +46,22 @@ __all__ = [
     "state_report",
     "unregister",
 ]
+
+#: What imports torch, which takes seconds: at its first use, so that ``sgc --help`` need not wait.
+_LATER = {
+    "sgc.budget": ("BudgetError", "Plan", "Prediction", "plan", "predict"),
+    "sgc.optimizer": ("CompressedAdamW",),
+    "sgc.report": ("StateReport", "peak_scratch", "state_report"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATER.items():
+        if name in names:
+            globals()[name] = getattr(importlib.import_module(module), name)
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ import sys
 
 try:
     from sgc.cli import main
-except KeyboardInterrupt:  # the imports take seconds
+except KeyboardInterrupt:  # typer, which answers it otherwise, is not there yet
     sys.exit(130)
 
 main()

@@ -93,7 +93,8 @@ def plan(
     takes.
 
     Args:
-        model: its parameters that require a gradient; or parameters.
+        model: its parameters that require a gradient; or parameters. A model on the meta device,
+            which holds no numbers, is planned for as on the CPU.
         budget_bytes: for all of them together, what they share included.
         method: a registered compressor, or a spec with options (``"mesgc:projection=srht"``).
 
@@ -152,7 +153,9 @@ def predict(
 ) -> Prediction:
     """What :class:`sgc.CompressedAdamW` will hold for these parameters once all had a gradient.
 
-    Nothing of the parameters' size is allocated; what they share is made, to be counted.
+    Nothing of the parameters' size is allocated; what they share is made, to be counted. Of
+    parameters on the meta device not even that: the bytes are those of the CPU. (On a GPU
+    ``recovery=auto`` also keeps A in half precision for its kernels.)
 
     Args:
         compressor: a new one, or a spec such as ``"galore:rank=4"``.
@@ -162,7 +165,8 @@ def predict(
             the shared ones is the answer.
 
     Raises:
-        ValueError: a matrix that the compressor cannot take.
+        ValueError: a matrix that the compressor cannot take; or one on the meta device, where the
+            bytes of what is shared follow from numbers (:mod:`sgc.counting`).
 
     Example:
         >>> predict("galore:rank=4", torch.empty(4096, 4096)).bytes

@@ -3,6 +3,7 @@
 import torch
 
 from projections import Projection
+from sgc.counting import counted_projection, sample_projection
 from sgc.registry import create, resolve
 from sgc.rules.base import Rule
 
@@ -30,19 +31,21 @@ class Operators:
         self._made: dict[Key, Projection] = {}
 
     def __call__(self, length: int, device: torch.device, dtype: torch.dtype) -> Projection:
-        """The A of vectors of this length."""
+        """The A of vectors of this length; on the meta device a stand-in that has its bytes."""
         key = (length, device, dtype)
-        if key not in self._made:
+        what = (self.projection, self.measurements, length)
+        if key not in self._made and device.type == "meta":
+            self._made[key] = counted_projection(*what, seed=self.seed, dtype=dtype)
+        elif key not in self._made:
             self._made[key] = create(
-                "projection",
-                self.projection,
-                self.measurements,
-                length,
-                seed=self.seed,
-                device=device,
-                dtype=dtype,
+                "projection", *what, seed=self.seed, device=device, dtype=dtype
             )
         return self._made[key]
+
+    def sample(self, length: int, dtype: torch.dtype) -> Projection:
+        """A few columns of such an A, on the CPU: what :mod:`sgc.counting` looks at."""
+        what = (self.projection, self.measurements, length)
+        return sample_projection(*what, seed=self.seed, dtype=dtype)
 
     def floor(self, length: int, dtype: torch.dtype) -> int:
         """Bytes that A takes at least, known without making it."""

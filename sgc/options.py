@@ -100,6 +100,12 @@ def takes_options_of(
         taken = {p.name for p in own} | set(without)
         more = [p for p in inspect.signature(inner).parameters.values() if p.name not in taken]
         setattr(init, "__signature__", inspect.Signature([*own, *more]))  # noqa: B010
+        setattr(init, "__options_of__", inner)  # noqa: B010
         return init
 
     return decorate
+
+
+def shown_from(part: Any) -> type | None:
+    """The class whose options a part shows as its own by :func:`takes_options_of`, if any."""
+    return getattr(vars(part).get("__init__"), "__options_of__", None)

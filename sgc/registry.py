@@ -193,7 +193,7 @@ def parts_of(kind: str, name: str) -> dict[str, tuple[str, Any]]:
         >>> parts_of("compressor", "galore")["inner"]
         ('compressor', 'none')
     """
-    parameters = _parameters(resolve(kind, name))
+    parameters = parameters_of(kind, name)
     return {
         option: (_KIND_OF_OPTION.get(option, option), parameters[option].default)
         for option in option_names(kind, name) or []
@@ -203,10 +203,15 @@ def parts_of(kind: str, name: str) -> dict[str, tuple[str, Any]]:
 
 def option_names(kind: str, name: str) -> list[str] | None:
     """Keyword options of a part, in order; None when it takes any keyword."""
-    parameters = _parameters(resolve(kind, name)).values()
+    parameters = parameters_of(kind, name).values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def parameters_of(kind: str, name: str) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a part's constructor, with their types and defaults."""
+    return _parameters(resolve(kind, name))
 
 
 @functools.lru_cache(maxsize=512)

@@ -13,6 +13,7 @@ from tests.helpers import (
     small,
     takes,
 )
+from tests.residuals import RULES
 
 
 @pytest.mark.parametrize(
@@ -164,3 +165,19 @@ def test_a_refresh_starts_warm(monkeypatch):
 def test_words_and_numbers_are_not_taken_for_what_they_are_not(name, options, message):
     with pytest.raises(TypeError, match=message):
         small(name, **({"source": "random"} if name == "frugal" else {}), **options)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("options", [{}, {"details": True}], ids=["", "details"])
+@pytest.mark.parametrize("name", [n for n in COMPRESSORS if takes(n, "residual")])
+def test_a_residual_does_something_or_is_refused(name, options, rule):
+    if not takes(name, *options):
+        pytest.skip("it has no such option")
+    if options and rule != "apollo":
+        with pytest.raises(ValueError, match="would do nothing"):
+            small(name, residual=rule, **options)
+        return
+    gradient = normal(24, 16, dtype=torch.float64)
+    with_it = one_step(small(name, residual=rule, **options), gradient)
+    without = one_step(small(name, **options), gradient)
+    assert (with_it - without).abs().max() > 1e-3

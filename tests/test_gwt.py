@@ -7,6 +7,8 @@ import torch
 
 import sgc
 from sgc.compressors.gwt import coarse, fine
+from sgc.finetune import resolve_method
+from sgc.specs import SpecError
 from tests.helpers import compressed, normal, one_step, run, small
 
 
@@ -59,8 +61,9 @@ def test_coarse_is_orthonormal_on_padded_rows(columns, level):
 @pytest.mark.parametrize("shape", [(24, 16), (6, 4, 3, 3), (7,)])
 def test_level_0_is_torchs_adamw(details, shape, device):
     options = {"lr": 1e-2, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1}
+    residual = 0.0 if details else 0.5  # nothing is left to it
     ours = run(
-        compressed(gwt(level=0, details=details, residual=0.5), **options),
+        compressed(gwt(level=0, details=details, residual=residual), **options),
         shape=shape,
         dtype=torch.float64,
         device=device,
@@ -173,3 +176,13 @@ def test_a_block_longer_than_the_row_is_one_sum_and_takes_no_more_memory():
     torch.testing.assert_close(
         fine(coarse(x, 3), 3, columns=5), (x.sum(1) / 8)[:, None].expand(3, 5)
     )
+
+
+@pytest.mark.parametrize("residual", [0.1, "sign", "raw", "fira", "normalised"])
+def test_a_residual_beside_the_details_is_refused(residual):
+    """They cover all of G, so it would do nothing."""
+    with pytest.raises(ValueError, match=r"details=True covers all .*residual=.* details=False"):
+        gwt(details=True, residual=residual)
+    with pytest.raises(SpecError, match="would do nothing"):
+        resolve_method(f"gwt:details=true,residual={residual}")
+    gwt(details=True, residual=0)

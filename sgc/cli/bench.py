@@ -24,7 +24,13 @@ GPU_EXAMPLE = "Example: sgc bench gpu --plot docs/roofline.png"
 PLOT_EXAMPLE = "Example: sgc bench plot results/bench-gpu-nvidia-h200.json docs/roofline.png"
 
 _WIDE = 180
-app = typer.Typer(help="Measure speed against rivals and floors, in one run.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure speed against rivals and floors, in one run.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
 
 
 class Only(enum.StrEnum):

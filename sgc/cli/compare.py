@@ -3,7 +3,7 @@
 import itertools
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,6 +25,7 @@ _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
 EXAMPLE = "Example: sgc compare adamw galore:rank=1 mesgc:residual=0.1,lr=1e-3 --seeds 5"
 
 
+@options.takes_task
 def compare(
     *,
     methods: Annotated[
@@ -39,25 +40,7 @@ def compare(
     seeds: Annotated[
         int, typer.Option(min=1, help="Runs of each method: --seed, --seed + 1, …")
     ] = 3,
-    model: options.Model = "minilm",
-    data: options.Data = "rotten-tomatoes",
-    text_column: options.TextColumn = None,
-    label_column: options.LabelColumn = None,
-    group_column: options.GroupColumn = None,
-    examples: options.ExamplesOption = 0,
-    test_examples: options.TestExamples = 0,
-    targets: options.Targets = "query,value",
-    pooling: options.Pooling = "auto",
-    steps: options.Steps = 560,
-    batch_size: options.BatchSize = 16,
-    micro_batch: options.MicroBatch = None,
-    max_length: options.MaxLength = 48,
-    group_by_length: options.GroupByLength = False,
-    dtype: options.DType = "float32",
-    precision: options.Precision = "full",
-    compile_blocks: options.Compile = False,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
+    task: dict[str, Any],
     out: options.Out = options.OUT,
     beside: options.Beside = None,
     budget: Annotated[
@@ -87,6 +70,14 @@ def compare(
     ] = "",
     tuning_seeds: Annotated[
         int, typer.Option(min=1, help="Runs of each rate that is tried.", rich_help_panel=RACE)
+    ] = 1,
+    patience: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Worse rates on either side of the best one before the search for it ends.",
+            rich_help_panel=RACE,
+        ),
     ] = 1,
     choose_by: Annotated[
         str,
@@ -122,25 +113,7 @@ def compare(
         config = FinetuneConfig(
             method=chosen[0].spec,
             lr=chosen[0].lr,
-            model=model,
-            data=data,
-            text_column=text_column,
-            label_column=label_column,
-            group_column=group_column,
-            examples=examples,
-            test_examples=test_examples,
-            targets=targets,
-            pooling=pooling,  # type: ignore[arg-type] # checked by the config
-            steps=steps,
-            batch_size=batch_size,
-            micro_batch=micro_batch,
-            max_length=max_length,
-            group_by_length=group_by_length,
-            seed=seed,
-            device=device,
-            dtype=dtype,  # type: ignore[arg-type]
-            precision=precision,  # type: ignore[arg-type]
-            compile=compile_blocks,
+            **task,
         )
         if budget:
             target = report or out / "race.json"
@@ -152,6 +125,7 @@ def compare(
                 grid=_grid(grid),
                 seeds=seeds,
                 tuning_seeds=tuning_seeds,
+                patience=patience,
                 choose_by=choose_by,  # type: ignore[arg-type] # checked by the race
             )
             show_race(

@@ -1,7 +1,7 @@
 """``sgc finetune``: the main job."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ EXAMPLE = (
 PARTS = "Compressor"
 
 
+@options.takes_task
 def finetune(
     *,
     compressor: Annotated[
@@ -56,25 +57,7 @@ def finetune(
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
-    model: options.Model = "minilm",
-    data: options.Data = "rotten-tomatoes",
-    text_column: options.TextColumn = None,
-    label_column: options.LabelColumn = None,
-    group_column: options.GroupColumn = None,
-    examples: options.ExamplesOption = 0,
-    test_examples: options.TestExamples = 0,
-    targets: options.Targets = "query,value",
-    pooling: options.Pooling = "auto",
-    steps: options.Steps = 560,
-    batch_size: options.BatchSize = 16,
-    micro_batch: options.MicroBatch = None,
-    max_length: options.MaxLength = 48,
-    group_by_length: options.GroupByLength = False,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    dtype: options.DType = "float32",
-    precision: options.Precision = "full",
-    compile_blocks: options.Compile = False,
+    task: dict[str, Any],
     out: options.Out = options.OUT,
     beside: options.Beside = None,
     save_model: Annotated[
@@ -103,25 +86,7 @@ def finetune(
         config = FinetuneConfig(
             method=method.spec,
             lr=method.lr,
-            model=model,
-            data=data,
-            text_column=text_column,
-            label_column=label_column,
-            group_column=group_column,
-            examples=examples,
-            test_examples=test_examples,
-            targets=targets,
-            pooling=pooling,  # type: ignore[arg-type] # checked by the config
-            steps=steps,
-            batch_size=batch_size,
-            micro_batch=micro_batch,
-            max_length=max_length,
-            group_by_length=group_by_length,
-            seed=seed,
-            device=device,
-            dtype=dtype,  # type: ignore[arg-type] # checked by the config
-            precision=precision,  # type: ignore[arg-type] # checked by the config
-            compile=compile_blocks,
+            **task,
         )
         result = run(config, folder=out, console=console, save_to=save_model)
         label = short_label(method.spec, lr=method.lr)

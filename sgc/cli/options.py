@@ -1,9 +1,15 @@
 """Options that several commands share."""
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from sgc.finetune.config import FinetuneConfig
 
 DATA = "Data"
 TRAINING = "Training"
@@ -19,8 +25,8 @@ Model = Annotated[
 Data = Annotated[
     str,
     typer.Option(
-        help="'rotten-tomatoes', 'boolq' (embedded), or a .csv, .tsv, .jsonl, .json file "
-        "(or .gz, .bz2).",
+        help="'rotten-tomatoes', 'boolq', 'piqa', 'siqa', 'openbookqa', 'commonsenseqa' "
+        "(embedded), or a .csv, .tsv, .jsonl, .json file (or .gz, .bz2).",
         rich_help_panel=DATA,
     ),
 ]
@@ -146,3 +152,53 @@ Out = Annotated[
 ]
 
 OUT = Path("runs/finetune")
+
+#: Options of a fine-tuning task, by the field of :class:`FinetuneConfig` that each of them fills.
+TASK: dict[str, Any] = {
+    "model": Model,
+    "data": Data,
+    "text_column": TextColumn,
+    "label_column": LabelColumn,
+    "group_column": GroupColumn,
+    "examples": ExamplesOption,
+    "test_examples": TestExamples,
+    "targets": Targets,
+    "pooling": Pooling,
+    "steps": Steps,
+    "batch_size": BatchSize,
+    "micro_batch": MicroBatch,
+    "max_length": MaxLength,
+    "group_by_length": GroupByLength,
+    "seed": Seed,
+    "device": Device,
+    "dtype": DType,
+    "precision": Precision,
+    "compile": Compile,
+}
+
+
+def takes_task(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :data:`TASK` in the place of its keyword ``task``.
+
+    It gets them as a dict of the config's fields. Defaults are the config's own, but the device is
+    looked for.
+    """
+    defaults = {each.name: each.default for each in dataclasses.fields(FinetuneConfig)}
+    defaults["device"] = "auto"
+    shown: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name != "task":
+            shown.append(parameter)
+            continue
+        shown += [
+            parameter.replace(name=name, default=defaults[name], annotation=option)
+            for name, option in TASK.items()
+        ]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        task = {name: given.pop(name) for name in TASK}
+        command(**given, task=task)
+
+    setattr(called, "__signature__", inspect.Signature(shown))  # noqa: B010
+    return called

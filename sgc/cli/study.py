@@ -8,6 +8,10 @@ import typer
 from sgc.registry import MissingDependencyError
 
 EXAMPLE = "Example: sgc study run kappa --preset smoke"
+SETTINGS = {
+    "context_settings": {"allow_extra_args": True, "ignore_unknown_options": True},
+    "add_help_option": False,  # the studies' own
+}
 
 
 def study(

@@ -37,7 +37,7 @@ class Adjoint(Compressor):
 
     Args:
         measurements: k, numbers in each moment; divisible by chunks.
-        chunks: c.
+        chunks: c, of the whole parameter.
         alpha: α, scale of the update.
         residual: what becomes of the part of G that is not covered.
         rule: ρ between f and g, where it works on each measurement alone.

@@ -14,6 +14,13 @@ class CESGC(Subspace):
     :class:`~sgc.compressors.subspace.Subspace` in front of
     :class:`~sgc.compressors.mesgc.MESGC`, whose options it takes. α is applied once, to the lifted
     update; ρ counts what lies outside the subspace as well as what is off the support.
+
+    Args:
+        rank, refresh_every, alpha: see :class:`~sgc.compressors.subspace.Subspace`.
+        svd: how the basis is found, see :class:`sgc.sources.svd.SVD`.
+        sparsity: s, entries kept of R = B_t G; divisible by chunks.
+        chunks: c, of R.
+        options: further ones of :class:`~sgc.compressors.mesgc.MESGC`.
     """
 
     @takes_options_of(MESGC)

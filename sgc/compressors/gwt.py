@@ -37,7 +37,8 @@ class GWT(Stage):
         ``details=True``: ``N = α·Haarᵀ(M̂/(√V̂ + ε), D/(√V̂ + ε))``, each divided as the
         approximation of its own block is. This is the paper, with α = 0.25. D/√V̂ has no bound: V
         knows nothing of the details, so where the entries of a block are large and cancel the step
-        is as large as ε allows, and may grow from step to step. ``residual="fira"`` has a bound.
+        is as large as ε allows, and may grow from step to step; ``residual="fira"`` on details
+        that are left to it has a bound.
 
     All details of a block share that divisor, so no detail is ever computed: with the block means
     ``P G = Haarᵀ(A, 0)``, what the details stand for is G − P G, and
@@ -48,9 +49,16 @@ class GWT(Stage):
     Args:
         inner: compressor of the approximations, or its name.
         level: l ≥ 0.
-        details: see above; True needs dense Adam as the inner compressor.
+        details: False leaves the details to the residual, True divides them by √V̂ as the
+            approximations are, which needs dense Adam as the inner compressor.
         alpha: α, scale of the update.
-        residual: what becomes of the part of G that the update does not cover.
+        residual: what becomes of the part of G that the update does not cover. With details=True,
+            and at level 0 with dense moments, it covers all of G, so that no rule but ``apollo``,
+            which replaces the update, has anything to do.
+
+    Raises:
+        ValueError: ``details=True`` with an inner compressor that has no dense V, or with a
+            residual that would do nothing.
     """
 
     def __init__(
@@ -72,6 +80,12 @@ class GWT(Stage):
             raise ValueError(
                 "details=True divides by the root of a dense V, which inner="
                 f"{type(self.inner).__name__} does not have: use inner='none', or details=False"
+            )
+        rule = self.residual_rule
+        if self.details and rule.active and not rule.everywhere:
+            raise ValueError(
+                f"GWT with details=True covers all of the gradient, so residual={residual!r} would "
+                "do nothing: use residual=0, or details=False, which leaves the details to it"
             )
 
     def inner_shape(self, shape: Shape) -> Shape:

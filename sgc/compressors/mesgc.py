@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from projections import Projection
 from recovery import Solver
 from sgc import adam, kernels
 from sgc.chunkers.base import Chunker
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, State, Step
+from sgc.counting import counted_cache
 from sgc.decodes.base import Decode
 from sgc.operators import Operators, elementwise
 from sgc.options import number, part, whole
@@ -45,13 +47,17 @@ class MESGC(Compressor):
 
     Args:
         sparsity: s, entries kept of the whole parameter; divisible by chunks.
-        chunks: c.
+        chunks: c, of the whole parameter.
         kappa: κ = k/s, measurements for each entry kept; at least 1. κ·s/c is rounded to a whole
             number.
         alpha: α, scale of the update.
-        residual: ρ, see :class:`sgc.decodes.base.Decode`; only with a decode given by name.
+        residual: what the weights do off the recovered support: ρ of ρ·G/rms(G) (0 is the paper),
+            a residual rule or its name; only with a decode given by name.
         rule: ρ between f and g, where it works on each measurement alone.
-        projection, recovery, chunker, decode: registered names, or for the last three objects.
+        projection: registered name of A.
+        recovery: the solver of the decode, its name or an object.
+        chunker: how the parameter is cut, its name or an object.
+        decode: how two compressed moments become an update, its name or an object.
         seed: of A and of the chunker.
 
     Raises:
@@ -128,6 +134,8 @@ class MESGC(Compressor):
     def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
         length = self.chunker.length(math.prod(shape))
         A = self._operators(length, device, dtype)
+        if device.type == "meta":
+            return
         nothing = torch.zeros(1, self.measurements, device=device, dtype=dtype)
         self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
 
@@ -196,5 +204,10 @@ class MESGC(Compressor):
     def shared_tensors(self) -> dict[str, int]:
         report = self._operators.shared_tensors()
         for where, A in self._operators.made().items():
-            report[f"solver's cache for A {where}"] = self.recovery.cached_nbytes(A)
+            report[f"solver's cache for A {where}"] = self._cached_bytes(A)
         return report
+
+    def _cached_bytes(self, A: Projection) -> int:
+        if A.device.type != "meta":
+            return self.recovery.cached_nbytes(A)
+        return counted_cache(self.recovery, A, self._operators.sample(A.shape[1], A.dtype))

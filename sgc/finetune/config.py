@@ -36,7 +36,7 @@ class FinetuneConfig:
         method: full method spec of the targets (see :func:`sgc.finetune.resolve_method`).
         lr: peak learning rate of the targets.
         model: an embedded one (``"minilm"``, ``"smollm2"``) or a Hugging Face model directory.
-        data: embedded (``"rotten-tomatoes"``, ``"boolq"``) or a table file.
+        data: embedded (see :data:`sgc.finetune.embedded.DATA`) or a table file.
         text_column: column of the texts, or two with a comma between for text pairs, of which the
             second is cut to length; None takes the data set's own or ``text``.
         label_column: column of the labels; None takes the data set's own or ``label``.

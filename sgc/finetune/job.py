@@ -18,7 +18,7 @@ from sgc.finetune.evaluate import score
 from sgc.finetune.model import save_model
 from sgc.finetune.optimizer import tuned_states
 from sgc.finetune.prepare import prepare
-from sgc.finetune.progress import progress_bar
+from sgc.finetune.progress import progress_bar, tell_compiling
 from sgc.finetune.summary import is_whole
 from sgc.finetune.task import locate
 from sgc.finetune.train import Diverged, Interrupted, train
@@ -140,6 +140,8 @@ def _carry_out(
         metrics["validation_majority"] = majority_share(held.labels)
     if place.exists():
         _say(console, f"{title}: going on from the checkpoint {place}")
+    if config.compile:
+        tell_compiling(console)
     try:
         with progress_bar(console, title=title, steps=config.steps) as on_step:
             training = train(

@@ -1,8 +1,9 @@
-"""The bar of a running training."""
+"""What is shown of a running training."""
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 from rich.console import Console
 from rich.progress import (
@@ -14,7 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["progress_bar"]
+__all__ = ["progress_bar", "tell_compiling"]
+
+_TOLD: WeakSet[Console] = WeakSet()
 
 
 @contextmanager
@@ -40,3 +43,14 @@ def progress_bar(
             progress.update(bar, completed=step, loss=told)
 
         yield show
+
+
+def tell_compiling(console: Console) -> None:
+    """Say why the first step takes so long: once on a console, as later runs share what is made."""
+    if console not in _TOLD:
+        _TOLD.add(console)
+        console.print(
+            "compiling the model's layers: the first step may take a minute",
+            highlight=False,
+            soft_wrap=True,
+        )

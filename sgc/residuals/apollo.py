@@ -11,4 +11,4 @@ class Apollo(Fira):
     direction.
     """
 
-    whole = True
+    whole = everywhere = True

@@ -28,6 +28,8 @@ class Residual(abc.ABC):
     active: bool = True
     #: True: :meth:`complete` reads ``Compressed.energy`` if f found it on its way.
     wants_energy: bool = False
+    #: True: :meth:`complete` has something to do even where the update covers all of the gradient.
+    everywhere: bool = False
 
     @property
     def as_number(self) -> float | None:

@@ -46,7 +46,10 @@ class Random(Source):
         key = (min(first.shape), rank, first.device, dtype)
         known = self._latest.get(key)
         if known is None or known[0] != turn:
-            basis = self._draw(min(first.shape), rank, turn).to(first.device, dtype)
+            if first.device.type == "meta":  # to be counted
+                basis = torch.empty(min(first.shape), rank, device="meta", dtype=dtype)
+            else:
+                basis = self._draw(min(first.shape), rank, turn).to(first.device, dtype)
             self._latest[key] = known = (turn, basis)
         return known[1].expand(len(matrices), -1, -1)
 
