@@ -34,7 +34,7 @@ TextColumn = Annotated[
     str | None,
     typer.Option(
         help="Column of the texts, or two for text pairs, as in question,passage: the second one "
-        "is cut to --max-length.",
+        "is cut to --max-length. If it holds lists, they are answers to choose from.",
         show_default="the data set's own, or text",
         rich_help_panel=DATA,
     ),
@@ -84,7 +84,8 @@ Pooling = Annotated[
     str,
     typer.Option(
         help="What the head sees: 'model' (the classifier of transformers), 'mean' of the tokens, "
-        "'auto' (mean for sentence encoders).",
+        "'likelihood' of answers to choose from, under a language model; 'auto' takes what the "
+        "model was made for.",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -9,7 +9,6 @@ from rich.console import Console
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import Method
 from sgc.finetune.job import run, store_in
-from sgc.finetune.model import load_model
 from sgc.finetune.optimizer import check_shapes
 from sgc.finetune.plot import plot_rows
 from sgc.finetune.summary import same_task, summarise
@@ -68,10 +67,7 @@ def compare(
 
 def _check_methods(config: FinetuneConfig, methods: Sequence[Method]) -> None:
     """Refuse now what would be refused in the middle of an hour's work."""
-    task = load_task(config)
-    pad = task.tokenizer.pad_token_id
-    model = load_model(config, label_names=task.label_names, pad_token_id=pad)
-    targets = target_parameters(model, config.targets)
+    targets = target_parameters(load_task(config).model(config), config.targets)
     for method in methods:
         check_shapes(method, targets)
 

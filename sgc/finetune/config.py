@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 __all__ = ["ConfigError", "FinetuneConfig"]
 
 DType = Literal["float32", "bfloat16"]
-Pooling = Literal["auto", "mean", "model"]
+Pooling = Literal["auto", "mean", "model", "likelihood"]
 Part = Literal["test", "validation"]
 Precision = Literal["full", "autocast"]
 
@@ -38,7 +38,8 @@ class FinetuneConfig:
         model: an embedded one (``"minilm"``, ``"smollm2"``) or a Hugging Face model directory.
         data: embedded (see :data:`sgc.finetune.embedded.DATA`) or a table file.
         text_column: column of the texts, or two with a comma between for text pairs, of which the
-            second is cut to length; None takes the data set's own or ``text``.
+            second is cut to length, or is a list of answers to choose from; None takes the data
+            set's own or ``text``.
         label_column: column of the labels; None takes the data set's own or ``label``.
         group_column: rows that share a value here stay on one side of the split.
         examples: so many training examples at most, drawn once for all seeds and methods; a smaller

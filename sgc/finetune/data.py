@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sgc.finetune.choices import answers_of, is_choice, letters, right_answer
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.embedded import DATA
 from sgc.finetune.readers import DataError, data_path, read_table
@@ -20,15 +21,33 @@ VALIDATION_SHARE = 0.2  # of what is not for the test
 class Examples:
     """Texts with their labels, as indices into :attr:`TextData.label_names`.
 
-    Where the examples are pairs, ``texts`` are the first ones and ``seconds`` the others.
+    Where the examples are pairs, ``texts`` are the first ones and ``seconds`` the others. Of a
+    multiple choice ``texts`` are the questions, with equally many ``answers`` each, and a label is
+    the place of the right one.
     """
 
     texts: tuple[str, ...]
     labels: tuple[int, ...]
     seconds: tuple[str, ...] | None = None
+    answers: tuple[tuple[str, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def columns(self) -> list[tuple[str, ...]]:
+        """All that is told of the examples, a column or two of text."""
+        if self.answers is not None:
+            return [self.texts, tuple("\n".join(own) for own in self.answers)]
+        return [self.texts] if self.seconds is None else [self.texts, self.seconds]
+
+    def take(self, rows: Sequence[int]) -> "Examples":
+        """Some of them, in this order."""
+        return Examples(
+            tuple(self.texts[i] for i in rows),
+            tuple(self.labels[i] for i in rows),
+            self.seconds and tuple(self.seconds[i] for i in rows),
+            self.answers and tuple(self.answers[i] for i in rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,8 +105,10 @@ def make_data(
 
     Args:
         rows: at least one row on either side of the split.
-        text_column: name of the column with the texts; two names with a comma between make pairs.
-        label_column: name of the column with the classes; they are compared as text.
+        text_column: name of the column with the texts; two names with a comma between make pairs,
+            or, where the second column holds lists, questions with answers to choose from.
+        label_column: name of the column with the classes; they are compared as text. Of a choice:
+            the right answer's letter, its place from 0, or the answer.
         group_column: rows that share a value stay together; None splits by text (of a pair, by the
             second one, which several questions may be asked about).
         validation: cut a validation part off the training part; the test part stays what it is.
@@ -97,9 +118,34 @@ def make_data(
             free-text column has, an empty side, or a class that only the test part has.
     """
     columns = _text_columns(rows, text_column)
-    texts = [_column(rows, name, option="--text-column") for name in columns]
     labels = _column(rows, label_column, option="--label-column")
+    if is_choice(rows, columns):
+        whole, names = _choices(rows, columns, labels)
+    else:
+        whole, names = _classes(rows, columns, labels, label_column=label_column)
+    texts = whole.columns()
     groups = _column(rows, group_column, option="--group-column") if group_column else texts[-1]
+    sides: dict[str, list[int]] = {"test": [], "validation": [], "train": []}
+    for i, group in enumerate(groups):
+        sides[_side(group, validation=validation)].append(i)
+    if validation:
+        sides = _without_repetitions(sides, list(zip(*texts, strict=True)))
+    train, test, held = (whole.take(sides[side]) for side in ("train", "test", "validation"))
+    what = "groups" if group_column else "different texts"
+    _check_sides(train, test, names, what=what)
+    if validation:
+        _check_sides(train, held, names, what=what, held="validation", share=VALIDATION_SHARE)
+    return TextData(train, test, names, held if validation else None)
+
+
+def _classes(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    labels: Sequence[str],
+    *,
+    label_column: str,
+) -> tuple[Examples, tuple[str, ...]]:
+    texts = [tuple(_column(rows, name, option="--text-column")) for name in columns]
     names = tuple(sorted(set(labels)))
     if len(names) < 2:
         raise DataError(f"column {label_column!r} has one class only, {names[0]!r}; two are needed")
@@ -109,38 +155,29 @@ def make_data(
             "is it the text, or a number to be predicted? Give the class with --label-column"
         )
     index = {name: i for i, name in enumerate(names)}
-    sides: dict[str, list[int]] = {"test": [], "validation": [], "train": []}
-    for i, group in enumerate(groups):
-        sides[_side(group, validation=validation)].append(i)
-    if validation:
-        sides = _without_repetitions(sides, list(zip(*texts, strict=True)))
-    train, test, held = (
-        Examples(
-            tuple(texts[0][i] for i in sides[side]),
-            tuple(index[labels[i]] for i in sides[side]),
-            tuple(texts[1][i] for i in sides[side]) if len(texts) == 2 else None,
-        )
-        for side in ("train", "test", "validation")
+    seconds = texts[1] if len(texts) == 2 else None
+    return Examples(texts[0], tuple(index[label] for label in labels), seconds), names
+
+
+def _choices(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], labels: Sequence[str]
+) -> tuple[Examples, tuple[str, ...]]:
+    questions = tuple(_column(rows, columns[0], option="--text-column"))
+    answers = tuple(answers_of(rows, columns[1]))
+    right = tuple(
+        right_answer(own, label, row=number)
+        for number, (own, label) in enumerate(zip(answers, labels, strict=True), start=1)
     )
-    what = "groups" if group_column else "different texts"
-    _check_sides(train, test, names, what=what)
-    if validation:
-        _check_sides(train, held, names, what=what, held="validation", share=VALIDATION_SHARE)
-    return TextData(train, test, names, held if validation else None)
+    return Examples(questions, right, answers=answers), letters(len(answers[0]))
 
 
 def _some(part: Examples, count: int) -> Examples:
     """So many of a part, in their order; which ones, the texts alone decide. 0 takes all."""
     if not 0 < count < len(part):
         return part
-    pairs = part.seconds or ("",) * len(part)
-    rank = [_share_of(f"some\0{a}\0{b}") for a, b in zip(part.texts, pairs, strict=True)]
-    kept = sorted(sorted(range(len(part)), key=rank.__getitem__)[:count])
-    return Examples(
-        tuple(part.texts[i] for i in kept),
-        tuple(part.labels[i] for i in kept),
-        part.seconds and tuple(part.seconds[i] for i in kept),
-    )
+    columns = [*part.columns(), ("",) * len(part)][:2]
+    rank = [_share_of(f"some\0{a}\0{b}") for a, b in zip(*columns, strict=True)]
+    return part.take(sorted(sorted(range(len(part)), key=rank.__getitem__)[:count]))
 
 
 def majority_share(labels: Sequence[int]) -> float:
@@ -214,7 +251,7 @@ def _check_sides(
             f"({share:.0%} of the {what} are for the {held}): more {what} are needed"
         )
     unseen = set(test.labels) - set(train.labels)
-    if unseen:
+    if unseen and train.answers is None:
         raise DataError(
             f"class {names[min(unseen)]!r} has {held} rows but no training rows: give more rows of "
             "it"

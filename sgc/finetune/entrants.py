@@ -8,7 +8,6 @@ from sgc.budget import BudgetError, largest_size, shared_hint, smallest_size
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import Method, resolve_method
 from sgc.finetune.methods.base import Cost
-from sgc.finetune.model import load_model
 from sgc.finetune.targets import Parameters, target_parameters
 from sgc.finetune.task import load_task
 from sgc.specs import Spec
@@ -60,8 +59,7 @@ def largest(spec: str, config: FinetuneConfig, budget: int) -> Method:
 @lru_cache(maxsize=1)
 def _model_of(config: FinetuneConfig) -> tuple[nn.Module, Parameters]:
     task = load_task(config)
-    pad = task.tokenizer.pad_token_id
-    model = load_model(config, label_names=task.label_names, pad_token_id=pad)
+    model = task.model(config)
     return model, target_parameters(model, config.targets)
 
 

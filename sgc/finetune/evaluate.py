@@ -10,7 +10,7 @@ from sgc.finetune.forward import logits
 
 __all__ = ["Score", "score"]
 
-_BATCH = 64
+_BATCH = 64  # texts
 
 
 class Score(NamedTuple):
@@ -33,7 +33,7 @@ def score(
     right = torch.zeros((), dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
-        for batch in by_length(tokens, batch_size=_BATCH):
+        for batch in by_length(tokens, batch_size=max(1, _BATCH // tokens.choices)):
             here = batch.to(torch.device(device))
             found = logits(model, here, precision=precision).float()
             right += (found.argmax(-1) == here.labels).sum()

@@ -5,8 +5,14 @@ What the head sees (``pooling``):
 - ``model``: what ``AutoModelForSequenceClassification`` makes of it (BERT: first token and pooler;
   Llama: last token; a directory with a trained classifier goes on from that).
 - ``mean``: the mean over the tokens and one linear layer.
+- ``likelihood``: no head. A language model's own mean log-likelihood of an answer, for a multiple
+  choice.
 - ``auto``: ``mean`` for sentence encoders whose folder says that they were trained that way
-  (``1_Pooling/config.json``, as MiniLM's does), else ``model``.
+  (``1_Pooling/config.json``, as MiniLM's does), ``likelihood`` for a multiple choice put to a
+  language model, else ``model``.
+
+Of a multiple choice, other heads give each pair of question and answer one number; the answers of a
+question are its classes.
 """
 
 import importlib
@@ -79,21 +85,31 @@ def load_tokenizer(config: FinetuneConfig) -> Any:
 
 
 def load_model(
-    config: FinetuneConfig, *, label_names: Sequence[str], pad_token_id: int
+    config: FinetuneConfig, *, label_names: Sequence[str], pad_token_id: int, choices: bool = False
 ) -> nn.Module:
     """The classifier, on the config's device; what the directory lacks is drawn from the seed.
 
+    Args:
+        label_names: of the classes.
+        pad_token_id: of the tokenizer.
+        choices: the classes are answers, of which each gets a number of its own.
+
     Raises:
-        ModelError: the directory cannot be read as a sequence classifier.
+        ModelError: the directory cannot be read as a sequence classifier, or there is nothing whose
+            likelihood could be compared.
     """
     path = model_path(config.model)
     with _quiet() as hf, _model_errors(path), seeded(config.seed, "head"):
         settings = hf.AutoConfig.from_pretrained(path, local_files_only=True)
-        settings.id2label = dict(enumerate(label_names))
-        settings.label2id = {name: i for i, name in enumerate(label_names)}
         settings.pad_token_id = pad_token_id
-        mean = _pools_mean(path, config.pooling, settings.architectures)
-        loader = _mean_class() if mean else hf.AutoModelForSequenceClassification
+        if _by_likelihood(config.pooling, settings.architectures, choices=choices):
+            loader = hf.AutoModelForCausalLM
+        else:
+            names = ["right"] if choices else label_names
+            settings.id2label = dict(enumerate(names))
+            settings.label2id = {name: i for i, name in enumerate(names)}
+            mean = _pools_mean(path, config.pooling, settings.architectures)
+            loader = _mean_class() if mean else hf.AutoModelForSequenceClassification
         model = loader.from_pretrained(
             path,
             config=settings,
@@ -139,14 +155,25 @@ def _repeated(module: nn.Module) -> list[nn.Module]:
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write model and tokenizer as a Hugging Face directory.
 
-    ``AutoModelForSequenceClassification.from_pretrained(folder)`` reads it; with mean pooling it
-    needs ``trust_remote_code=True``, because the folder then brings its own 40 lines of code.
+    ``AutoModelForSequenceClassification.from_pretrained(folder)`` reads it (what was compared by
+    likelihood, ``AutoModelForCausalLM``); with mean pooling it needs ``trust_remote_code=True``,
+    because the folder then brings its own 40 lines of code.
     """
     with _quiet():
         if type(model).__name__ == _MEAN_CLASS:
             type(model).register_for_auto_class("AutoModelForSequenceClassification")
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def _by_likelihood(pooling: str, architectures: list[str] | None, *, choices: bool) -> bool:
+    speaks = any(name.endswith("ForCausalLM") for name in architectures or ())
+    if pooling == "likelihood" and not (speaks and choices):
+        lacks = (
+            "answers to choose from in the data" if speaks else "a language model (…ForCausalLM)"
+        )
+        raise ModelError(f"--pooling likelihood needs {lacks}: take --pooling auto")
+    return speaks and choices and pooling in ("auto", "likelihood")
 
 
 def _pools_mean(path: Path, pooling: str, architectures: list[str] | None) -> bool:

@@ -7,7 +7,7 @@ from torch import nn
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import resolve_method
 from sgc.finetune.methods import Recipe
-from sgc.finetune.model import compile_blocks, load_model, train_only
+from sgc.finetune.model import compile_blocks, train_only
 from sgc.finetune.optimizer import check_shapes, make_optimizer
 from sgc.finetune.targets import Parameters, head_parameters, target_parameters
 from sgc.finetune.task import Task, load_task
@@ -50,8 +50,7 @@ def prepare(config: FinetuneConfig) -> Prepared:
     """
     method = resolve_method(config.method, lr=config.lr)
     task = load_task(config)
-    pad = task.tokenizer.pad_token_id
-    model = load_model(config, label_names=task.label_names, pad_token_id=pad)
+    model = task.model(config)
     targets, head = target_parameters(model, config.targets), head_parameters(model)
     check_shapes(method, targets)
     recipe = method.recipe(seed=config.seed)

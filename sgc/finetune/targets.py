@@ -46,13 +46,16 @@ def head_parameters(model: nn.Module) -> Parameters:
     """What is not part of the pre-trained body: the classifier, and BERT's pooler below it.
 
     The pooler counts as head because in an encoder that was never fine-tuned it is untrained: with
-    it frozen, a linear classifier on MiniLM stays at chance.
+    it frozen, a linear classifier on MiniLM stays at chance. A language model has no head: its
+    output layer was trained with the rest.
     """
     prefix = getattr(model, "base_model_prefix", "") + "."
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    trained = {id(parameter) for parameter in output.parameters()} if output is not None else set()
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if not name.startswith(prefix) or ".pooler." in name
+        if (not name.startswith(prefix) or ".pooler." in name) and id(parameter) not in trained
     }
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from sgc.finetune.batches import Tokens, tokenise
 from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.data import load_data
-from sgc.finetune.model import load_tokenizer, model_path
+from sgc.finetune.model import load_model, load_tokenizer, model_path
 from sgc.finetune.readers import data_path
 
 __all__ = ["Task", "load_task", "locate"]
@@ -34,6 +35,19 @@ class Task:
     label_names: tuple[str, ...]
     tokenizer: Any
     validation: Tokens | None = None
+
+    def model(self, config: FinetuneConfig) -> nn.Module:
+        """A fresh model for this task.
+
+        Raises:
+            ModelError: see :func:`sgc.finetune.model.load_model`.
+        """
+        return load_model(
+            config,
+            label_names=self.label_names,
+            pad_token_id=self.tokenizer.pad_token_id,
+            choices=self.train.choices > 1,
+        )
 
 
 def locate(config: FinetuneConfig) -> FinetuneConfig:

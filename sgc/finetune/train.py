@@ -148,7 +148,8 @@ def backward(
         for part in passes(tokens, rows, size=config.micro_batch):
             batch = collate(tokens, part).to(device)
             loss = batch_loss(model, batch, config.precision) * (len(part) / len(rows))
-            loss.backward()
+            if loss.requires_grad:  # a frozen language model has nothing to train
+                loss.backward()
             losses.append(loss.detach())
     return torch.stack(losses).sum()
 
