@@ -109,6 +109,15 @@ def compare(
     """
     console = Console()
     with clean_errors():
+        _check_belonging(
+            racing=bool(budget),
+            race={
+                **{"leave-out": leave_out, "grid": grid, "report": report, "jobs": jobs > 1},
+                **{"tuning-seeds": tuning_seeds > 1, "patience": patience > 1},
+                "choose-by": choose_by != "accuracy",
+            },
+            plain={"beside": beside},
+        )
         chosen = [resolve_method(spec) for spec in methods or comparison.DEFAULT_METHODS]
         config = FinetuneConfig(
             method=chosen[0].spec,
@@ -138,6 +147,14 @@ def compare(
         comparison.show(results, folder=out, console=console, beside=beside)
 
 
+def _check_belonging(*, racing: bool, race: dict[str, Any], plain: dict[str, Any]) -> None:
+    """Refuse options that would be ignored."""
+    for name, given in (plain if racing else race).items():
+        if given:
+            when = "without --budget" if racing else "with --budget"
+            raise ConfigError(f"--{name} means something {when} only")
+
+
 def _entered(specs: list[str] | None, left_out: list[str]) -> dict[str, str]:
     """Label → spec."""
     methods = {spec: spec for spec in specs} if specs else dict(METHODS)
@@ -147,6 +164,8 @@ def _entered(specs: list[str] | None, left_out: list[str]) -> dict[str, str]:
             known = ", ".join(methods)
             raise ConfigError(f"--leave-out {label!r} is not in the race{hint}; there are: {known}")
         del methods[label]
+    if not methods:
+        raise ConfigError("--leave-out leaves nobody to race")
     return methods
 
 

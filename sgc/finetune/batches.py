@@ -11,7 +11,16 @@ from sgc.finetune.data import Examples
 from sgc.finetune.randomness import derived_seed
 from sgc.finetune.readers import DataError
 
-__all__ = ["Batch", "Order", "Tokens", "by_length", "collate", "passes", "tokenise"]
+__all__ = [
+    "Batch",
+    "Order",
+    "Tokens",
+    "by_length",
+    "collate",
+    "passes",
+    "share_at_limit",
+    "tokenise",
+]
 
 _WINDOW = 8  # batches whose rows are sorted by length before they are cut, if asked for
 
@@ -113,6 +122,11 @@ def _pairs(
         tokenizer.pad_token_id,
         None if types is None else tuple(map(tuple, types)),
     )
+
+
+def share_at_limit(tokens: Tokens, max_length: int) -> float:
+    """Share of the texts that are as long as they may be: most of them were cut."""
+    return sum(len(ids) >= max_length for ids in tokens.ids) / len(tokens.ids)
 
 
 def collate(tokens: Tokens, rows: Sequence[int]) -> Batch:

@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from sgc.finetune.batches import share_at_limit
 from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.data import majority_share
 from sgc.finetune.defaults import short_label
@@ -29,6 +30,7 @@ from sgc.results import Result, ResultStore, environment
 __all__ = ["KIND", "RunBusyError", "prepare", "run", "store_in"]
 
 KIND = "finetune"
+_MANY = 0.1  # of the texts: more than that are not cut without a word
 
 
 class RunBusyError(RuntimeError):
@@ -142,6 +144,14 @@ def _carry_out(
         _say(console, f"{title}: going on from the checkpoint {place}")
     if config.compile:
         tell_compiling(console)
+    cut = share_at_limit(task.train, config.max_length)
+    metrics["share_at_max_length"] = cut
+    if cut > _MANY:
+        _say(
+            console,
+            f"{title}: {cut:.0%} of the training texts reach --max-length {config.max_length}; "
+            "what is beyond it is cut",
+        )
     try:
         with progress_bar(console, title=title, steps=config.steps) as on_step:
             training = train(

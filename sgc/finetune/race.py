@@ -58,6 +58,12 @@ class Race:
         if self.choose_by not in get_args(ChooseBy):
             known = " or ".join(get_args(ChooseBy))
             raise ConfigError(f"rates are chosen by {known}, not by {self.choose_by!r}")
+        first, tuned = self.config.seed, range(TUNING_SEED, TUNING_SEED + self.tuning_seeds)
+        if first < tuned.stop and tuned.start < first + self.seeds:
+            raise ConfigError(
+                f"seeds {first} to {first + self.seeds - 1} meet those that rates are chosen with, "
+                f"{tuned.start} to {tuned.stop - 1}: give another --seed"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import heapq
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -30,6 +32,7 @@ from sgc.results import Result, ResultStoreError
 __all__ = ["Course", "Runner", "gpu_count", "worker_pool"]
 
 _T = TypeVar("_T")
+_LOOK = 1.0  # seconds between a worker's looks for its parent
 
 #: Wants runs, is sent their results by run id, and so on until it returns.
 Course = Generator[Sequence[FinetuneConfig], Mapping[str, Result], _T]
@@ -243,8 +246,12 @@ def _result(future: Future[dict[str, Any]]) -> Result:
 
 
 def _settle(places: Any) -> None:
-    """In a new worker, before it touches a device: its GPU, and one thread."""
+    """In a new worker, before it touches a device: its GPU, one thread, and an end with its parent.
+
+    A parent that is killed cannot end its workers.
+    """
     worker = places.get()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     gpus = [gpu for gpu in visible.split(",") if gpu] or [str(i) for i in range(gpu_count())]
     if gpus:
@@ -252,6 +259,12 @@ def _settle(places: Any) -> None:
     import torch  # noqa: PLC0415 — after the choice of the GPU
 
     torch.set_num_threads(1)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
 
 
 def _run(config: dict[str, Any], folder: str) -> dict[str, Any]:

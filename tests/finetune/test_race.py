@@ -103,6 +103,22 @@ def test_a_report_is_read_back_as_it_was_written(raced, tmp_path):
     )
 
 
+def test_every_run_has_a_seed_of_its_own(plan, tmp_path):
+    config = plan.config.replace(seed=5, steps=1)
+    one = dataclasses.replace(
+        plan, config=config, methods={"sign": "sign-sgd"}, references={}, tuning_seeds=2
+    )
+    race(dataclasses.replace(one, grid=(1e-3,)), folder=tmp_path, console=quiet())
+    runs = [
+        (r.config["evaluate"], r.seed)
+        for r in ResultStore(tmp_path / "results.jsonl").load()
+        if r.kind == "finetune"
+    ]
+    assert sorted(runs) == [("test", 5), ("test", 6), ("validation", 1000), ("validation", 1001)]
+    with pytest.raises(ConfigError, match="seeds 999 to 1000 meet.* 1000 to 1001"):
+        dataclasses.replace(one, config=config.replace(seed=999))
+
+
 def test_the_rate_of_the_lowest_loss_is_chosen_if_asked_for(plan, raced):
     report = race(
         dataclasses.replace(plan, choose_by="loss"), folder=raced[1], console=quiet()
@@ -203,6 +219,25 @@ def test_bad_options_are_refused(option, value, message):
     done = CliRunner().invoke(app, ["compare", "galore", *flat])
     assert done.exit_code != 0
     assert re.search(message, done.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--jobs", "2"], "--jobs means something with --budget only"),
+        (["--choose-by", "loss"], "--choose-by means something with --budget only"),
+        (["--leave-out", "galore"], "--leave-out means something with --budget only"),
+        (
+            ["--budget", "1k", "--beside", __file__],
+            "--beside means something without --budget only",
+        ),
+        (["--budget", "1k", "--leave-out", "galore"], "leaves nobody"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(arguments, message):
+    done = CliRunner().invoke(app, ["compare", "galore", *arguments])
+    assert done.exit_code != 0
+    assert message in " ".join(done.output.split())
 
 
 def test_the_walk_stops_at_a_peak_and_at_the_ends():

@@ -1,5 +1,11 @@
 """Courses of runs: each at its own pace, in the order of rank, without what is there already."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -72,3 +78,40 @@ def test_a_failed_run_is_missing_and_nobody_waits_for_it(tmp_path, carried_out):
 def test_a_course_that_wants_nothing_ends(tmp_path, carried_out):
     assert follow(tmp_path, course(), course([]))[0] == [[], [[]]]
     assert carried_out == []
+
+
+ORPHAN = """
+import os, signal
+from sgc.finetune.runner import worker_pool
+
+if __name__ == "__main__":
+    pool = worker_pool(1)
+    print(pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "killed.py").write_text(ORPHAN)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "killed.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])},
+    ) as parent:
+        worker = int(parent.stdout.readline())
+        parent.wait()
+    deadline = time.monotonic() + 30
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(worker)
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; one that has ended and that nobody asks about does not."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
