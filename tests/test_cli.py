@@ -99,6 +99,20 @@ def test_wrong_names_are_answered_with_the_nearest(listed):
         assert f"did you mean '{nearest}'" in done.output
 
 
+def test_those_who_ask_in_the_wrong_place_are_sent_on(listed):
+    answers = {
+        "mesgc": "mesgc is a compressor: sgc list compressor mesgc",
+        "apollo": "apollo is a residual and a compressor: sgc list residual apollo, sgc list comp",
+        "studies": "sgc study list",
+        "study": "sgc study list",
+    }
+    for word, answer in answers.items():
+        done = listed(word)
+        assert done.exit_code == 2
+        assert answer in done.output
+    assert "sgc list compressor mesgc" in listed("mesgc", "sparsity").output
+
+
 def test_a_part_without_options_or_with_any(listed):
     assert "no options" in listed("compressor", "sgd").output
 

@@ -15,6 +15,7 @@ from sgc.cli.meanings import meaning, plain
 from sgc.registry import (
     KINDS,
     MissingDependencyError,
+    UnknownPluginError,
     available,
     option_names,
     parameters_of,
@@ -38,6 +39,8 @@ def list_parts(
     """List the parts that can be chosen by name, with their options."""
     console = Console()
     with clean_errors():
+        if kind is not None and kind not in KINDS:
+            _say_what_it_is(kind)
         if kind is not None and name is not None:
             _explain(kind, name, console)
             return
@@ -50,6 +53,21 @@ def list_parts(
             table.add_row(Text(one, style="bold"), _describe(each, one))
         console.print(table)
     console.print("what an option means: sgc list KIND NAME", style="dim", highlight=False)
+
+
+def _say_what_it_is(word: str) -> None:
+    """Send those on who ask for something that is listed elsewhere.
+
+    Raises:
+        UnknownPluginError: it is a part's name, or the studies'.
+    """
+    if word in ("study", "studies"):
+        raise UnknownPluginError("the studies have a list of their own: sgc study list")
+    kinds = [kind for kind in KINDS if word in available(kind)]
+    if kinds:
+        said = " and ".join(f"a {kind}" for kind in kinds)
+        calls = ", ".join(f"sgc list {kind} {word}" for kind in kinds)
+        raise UnknownPluginError(f"{word} is {said}: {calls}")
 
 
 def _describe(kind: str, name: str) -> Text:

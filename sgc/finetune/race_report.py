@@ -1,7 +1,7 @@
 """What a race found, in one file that tables and pictures are made from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -9,12 +9,21 @@ from typing import Any, Literal
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from sgc.files import replacing
 from sgc.finetune.readers import DataError
 from sgc.results import environment
 
-__all__ = ["ChooseBy", "Entry", "RaceReport", "budget_table"]
+__all__ = [
+    "ChooseBy",
+    "Entry",
+    "RaceReport",
+    "budget_table",
+    "bytes_text",
+    "specs_table",
+    "standard_error",
+]
 
 #: What decides on a learning rate, measured on a validation part.
 ChooseBy = Literal["accuracy", "loss"]
@@ -86,7 +95,7 @@ class Entry:
         """Standard error over the seeds; of one seed, of the test part's size."""
         found = [a for a in self.accuracies if a is not None]
         if len(found) > 1:
-            return float(stdev(found) / len(found) ** 0.5)
+            return standard_error(found)
         return float((found[0] * (1 - found[0]) / self.test_examples) ** 0.5) if found else 0.0
 
 
@@ -181,3 +190,40 @@ def budget_table(report: RaceReport, budget: int) -> Table:
         loss = "–" if e.loss is None else f"{e.loss:.3f}"
         table.add_row(label, f"{e.lr:g}", score, loss, f"{e.states:,}", f"{e.bytes:,}", speed)
     return table
+
+
+def specs_table(report: RaceReport) -> Table:
+    """What the labels of a race stand for: the full spec of each size."""
+    table = Table(
+        title=f"{report.title}; what the labels stand for",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("method", overflow="fold")
+    table.add_column("budgets", overflow="fold")
+    table.add_column("spec", overflow="fold")
+    for e in report.entries:
+        fits = ", ".join(bytes_text(budget) for budget in e.budgets) or "any"
+        table.add_row(Text(e.label), fits, Text(e.spec))
+    return table
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Of the mean of two values or more."""
+    return float(stdev(values) / len(values) ** 0.5)
+
+
+def bytes_text(number: int, *, rounded: bool = False) -> str:
+    """``40 kB``, in powers of 1000, to three digits; ``rounded``: to whole ones from 10.
+
+    Example:
+        >>> bytes_text(1_200_000), bytes_text(14_155_824, rounded=True)
+        ('1.2 MB', '14 MB')
+    """
+    units = {10**9: "GB", 10**6: "MB", 10**3: "kB", 1: "B"}
+    size = next((size for size in units if number >= size), 1)
+    value = number / size
+    if rounded:
+        value = round(value) if value >= 10 else round(value, 1)
+    return f"{float(f'{value:.3g}'):g} {units[size]}"
