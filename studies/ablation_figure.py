@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
+from studies.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 __all__ = ["figure", "lines_of", "table_of"]
 
@@ -35,12 +36,8 @@ _AXES: Mapping[str, _Axis] = {
 }
 #: Lines of the states' axis that are drawn through all panels of the same training.
 _ALL_STATES, _NO_TARGETS = "adamw", "frozen"
-# Okabe and Ito's colours, their yellow replaced, with grey and wine; markers and dashes repeat
-# what they say.
-_COLOURS = (
-    *("#000000", "#777777", "#56B4E9", "#0072B2", "#D55E00"),
-    *("#E69F00", "#CC79A7", "#009E73", "#882255", "#A09000"),
-)
+_GREY = "#777777"  # with wine and olive more than the palette has; markers and dashes repeat it
+_COLOURS = (BLACK, _GREY, SKY, BLUE, VERMILION, ORANGE, PURPLE, GREEN, "#882255", "#A09000")
 _MARKERS = "osD^vPX*<>"
 _DASHES = ("-", "--", "-.", ":")
 _NEAR = 5.0  # points below the lowest line, within which the majority's share is drawn
@@ -151,7 +148,7 @@ def _across(panel: Axes, label: str, line: Mapping[float, Sequence[float]]) -> N
         mean, error = 100 * fmean(values), 100 * _error(values)
         adamw = label == _ALL_STATES
         name = f"{label} ({x:,g} numbers)" if adamw else f"{label} (head only)"
-        colour, dash = ("#000000", "-") if adamw else ("#777777", (0, (1, 2)))
+        colour, dash = (BLACK, "-") if adamw else (_GREY, (0, (1, 2)))
         panel.axhline(mean, color=colour, linestyle=dash, linewidth=1.3, label=name, zorder=1)
         panel.axhspan(mean - error, mean + error, color=colour, alpha=0.12, linewidth=0, zorder=0)
 
@@ -165,8 +162,8 @@ def _majority(panel: Axes, rows: Sequence[Result]) -> None:
         note = f"majority class: {share:.1f}, below"
         panel.text(0.98, 0.02, note, transform=panel.transAxes, ha="right", fontsize=8)
         return
-    panel.axhline(share, color="#777777", linestyle="--", linewidth=1, label="majority class")
-    panel.axhspan(share - error, share + error, color="#777777", alpha=0.12, linewidth=0, zorder=0)
+    panel.axhline(share, color=_GREY, linestyle="--", linewidth=1, label="majority class")
+    panel.axhspan(share - error, share + error, color=_GREY, alpha=0.12, linewidth=0, zorder=0)
     panel.set_ylim(min(low, share - 1.5 * error), max(high, share + 1.5 * error))
 
 
@@ -178,7 +175,7 @@ def _ticks(panel: Axes, places: Sequence[float], logarithmic: bool) -> None:
         return
     if 0 in places:
         panel.set_xscale("symlog", linthresh=positive[0], linscale=0.4)
-        panel.axvline(positive[0] / 2, color="#777777", linewidth=0.6, linestyle=":")
+        panel.axvline(positive[0] / 2, color=_GREY, linewidth=0.6, linestyle=":")
     else:
         panel.set_xscale("log")
     span = log10(positive[-1] / positive[0]) + (0.4 if 0 in places else 0)

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
+from studies.palette import GREEN, ORANGE, SKY
+
 __all__ = ["stacked_bars"]
 
-# Okabe and Ito's colours, told apart by the colour-blind; hatches repeat what they say.
-_STYLES = (("#56B4E9", ""), ("#E69F00", "//"), ("#009E73", "xx"))
+_STYLES = ((SKY, ""), (ORANGE, "//"), (GREEN, "xx"))  # hatches repeat what colours say
 
 
 def stacked_bars(

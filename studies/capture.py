@@ -18,23 +18,21 @@ from sgc.cli.errors import clean_errors
 from sgc.files import check_writable, replacing
 from sgc.finetune.config import ConfigError
 from sgc.results import environment
-from studies.captured import GRADIENTS
 from studies.fine_tuning import FineTuning
 
 __all__ = ["EXAMPLE", "capture", "chosen_layers", "largest_entries"]
 
 EXAMPLE = "Example: python -m studies capture --step 1 --step 100"
+OUT = Path("runs/studies/gradients.npz")  # not the committed file, which others' rows are of
 _STEPS = (1, 20, 60, 120)
 
 
 def capture(
     *,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False, help="The file.", show_default="results/studies/gradients.npz"
-        ),
-    ] = None,
+        Path,
+        typer.Option(dir_okay=False, help="The file; sgc study run --gradients FILE reads it."),
+    ] = OUT,
     step: Annotated[
         list[int] | None,
         typer.Option(
@@ -55,12 +53,12 @@ def capture(
     """Fine-tune with AdamW and keep gradients of query and value matrices for the studies.
 
     Of the first, the middle and the last layer; the learning rate falls to zero with the last of
-    the steps. A file that is there is replaced when the run is over.
+    the steps. A file that is there is replaced when the run is over. Studies read the committed one
+    unless they are told otherwise.
     """
     console = Console(stderr=True)
     with clean_errors():
-        path = out or GRADIENTS
-        check_writable(path)
+        check_writable(out)
         steps = sorted(set(step or _STEPS))
         run = FineTuning(
             "adamw",
@@ -86,9 +84,9 @@ def capture(
             "environment": environment(),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        with replacing(path) as file:
+        with replacing(out) as file:
             np.savez_compressed(file, metadata=np.array(json.dumps(metadata)), **_stacked(kept))
-        print(f"{len(kept)} gradients: {path}")
+        print(f"{len(kept)} gradients: {out} (for studies: --gradients {out})")
 
 
 def largest_entries(G: Tensor, entries: int) -> dict[str, Any]:

@@ -1,8 +1,15 @@
 """Gradients of a real fine-tuning, as far as they are kept: the largest entries of each matrix."""
 
+import hashlib
 import json
+import os
+import warnings
 import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +18,25 @@ from jaxtyping import Float, Int
 
 from sgc.finetune.config import ConfigError
 
-__all__ = ["COMMAND", "GRADIENTS", "Captured", "captured", "provenance"]
+__all__ = [
+    "COMMAND",
+    "GRADIENTS",
+    "VARIABLE",
+    "Captured",
+    "available",
+    "captured",
+    "digest",
+    "place",
+    "provenance",
+    "shape",
+    "using",
+]
 
-#: Where they lie, and what makes them.
+#: The committed file, the variable that names another one, and what makes one.
 GRADIENTS = Path(__file__).resolve().parent.parent / "results" / "studies" / "gradients.npz"
+VARIABLE = "SGC_GRADIENTS"
 COMMAND = "python -m studies capture"
+_FIELDS = ("name", "step", "shape", "index", "values", "energy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +62,56 @@ class Captured:
     energy: float
 
 
+def place() -> Path:
+    """The file that studies read: :data:`VARIABLE`'s, else :data:`GRADIENTS`."""
+    told = os.environ.get(VARIABLE)
+    return Path(told) if told else GRADIENTS
+
+
+@contextmanager
+def using(path: Path | None) -> Iterator[None]:
+    """Within the block studies read this file, in worker processes, too; None changes nothing.
+
+    Raises:
+        ConfigError: as :func:`captured`.
+    """
+    if path is None:
+        yield
+        return
+    digest(path)
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(path.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def available() -> bool:
+    """Whether the file is there: a grid leaves its captured points out otherwise.
+
+    Warns:
+        UserWarning: it is not.
+    """
+    path = place()
+    if path.exists():
+        return True
+    warnings.warn(
+        f"no captured gradients in {path}: points that need them are left out; {COMMAND} makes "
+        "such a file, --gradients FILE takes one",
+        stacklevel=2,
+    )
+    return False
+
+
 def captured(path: Path | None = None) -> list[Captured]:
     """All that are kept, the first step first.
 
     Args:
-        path: of the file, :data:`GRADIENTS` unless given.
+        path: of the file, :func:`place` unless given.
 
     Raises:
         ConfigError: there is no such file, or it is not one of :mod:`studies.capture`.
@@ -75,16 +141,60 @@ def provenance(path: Path | None = None) -> dict[str, Any]:
     return found
 
 
+def digest(path: Path | None = None) -> str:
+    """12 hexadecimal digits of the gradients, whatever the date and machine of their capture.
+
+    Raises:
+        ConfigError: as :func:`captured`.
+    """
+    return _digest(*_version(path))
+
+
+def shape(path: Path | None = None) -> tuple[int, int]:
+    """Rows and columns of the matrices: those that most of them have, the first such if several.
+
+    Raises:
+        ConfigError: as :func:`captured`, or nothing was captured.
+    """
+    count = Counter((int(rows), int(columns)) for rows, columns in _load(path)["shape"])
+    if not count:
+        raise ConfigError(f"{path or place()} has no gradients: again {COMMAND}")
+    return max(count, key=lambda one: count[one])
+
+
 def _load(path: Path | None) -> dict[str, np.ndarray]:
-    path = GRADIENTS if path is None else path
+    return _read(*_version(path))
+
+
+def _version(path: Path | None) -> tuple[Path, int, int]:
+    """The file and what changes when it is replaced."""
+    path = place() if path is None else path
+    try:
+        about = path.stat()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no captured gradients in {path}: first {COMMAND} --out {path}"
+        ) from error
+    return path, about.st_mtime_ns, about.st_ino
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path, *version: int) -> str:
+    file, found = _read(path, *version), hashlib.sha256()
+    for name in sorted(_FIELDS):
+        array = np.ascontiguousarray(file[name])
+        found.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return found.hexdigest()[:12]
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, *version: int) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = dict(file)
-    except FileNotFoundError as error:
-        raise ConfigError(f"no captured gradients in {path}: first {COMMAND}") from error
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise ConfigError(f"{path} is no file of gradients ({error}): again {COMMAND}") from error
-    lacks = {"name", "step", "shape", "index", "values", "energy", "metadata"} - found.keys()
+    lacks = {*_FIELDS, "metadata"} - found.keys()
     if lacks:
         raise ConfigError(f"{path} lacks {', '.join(sorted(lacks))}: again {COMMAND}")
     return found

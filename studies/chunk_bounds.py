@@ -16,7 +16,16 @@ def selections(
 
     Of equal magnitudes the first in G counts as the larger, in both: without one rule for both the
     bounds do not hold (see :func:`bounds`).
+
+    Raises:
+        ValueError: NaN or infinite entries, which have no order or no energy to compare.
     """
+    if not bool(G.isfinite().all()):
+        bad = int((~G.isfinite()).any(-1).sum())
+        raise ValueError(
+            f"{bad} of {len(G)} gradients have NaN or infinite entries: leave them out, no "
+            "inequality says anything about them"
+        )
     d = G.shape[-1]
     order = G.abs().argsort(dim=-1, descending=True, stable=True)
     worth = torch.arange(d, 0, -1, dtype=torch.float32).expand(order.shape)  # exact to 2²⁴
@@ -50,8 +59,10 @@ def bounds(
     D = Σ_{S∖S'} G² ≤ (1 − max(1/c, s/(cL)))‖G̃‖².
     *Extra.* |S'∖S| ≤ |S∖S'|, and no entry outside of S is larger than one inside of it: so
     X = Σ_{S'∖S} G² ≤ D. Hence ‖G̃'−G̃‖² = D + X ≤ 2D: ``sharp``, and ``corrected``, which is
-    weaker. Equality: ±1 on the ``min(s, L)`` entries of a chunk (as many chunks as s fills), the
-    rest of the chunks as close below as one likes.
+    weaker. If s ≤ L or L divides s, ``sharp`` is the least such bound: ±1 on the ``min(s, L)``
+    entries of a chunk (of as many chunks as s fills), the rest as close below as one likes, comes
+    as near as one likes. Otherwise it is true, but not attained: s > L entries cannot fill whole
+    chunks, and of a chunk with nᵢ < L of them less than 1 − s_c/L is missed.
     *In terms of G̃'.* As before D ≤ (ρ − 1)K with K = Σ_{S∩S'} G² and ρ = min(c, L/s_c), for the
     missed of a chunk are not above the mean of those kept. (D + X)/(K + X) is monotone in X on
     [0, D], so at most max(ρ − 1, 2(1 − 1/ρ)): ``repaired``. Where c divides d, that is at most the

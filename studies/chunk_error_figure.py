@@ -13,17 +13,19 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
+from studies.palette import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 __all__ = ["figure", "pooled", "table", "totals"]
 
-# Okabe and Ito's colours, told apart by the colour-blind; markers repeat what they say.
 _STYLES = (
-    ("#D55E00", "o", "-"),
-    ("#0072B2", "s", "--"),
-    ("#009E73", "^", "-"),
-    ("#CC79A7", "D", "--"),
-    ("#E69F00", "v", "-"),
+    (VERMILION, "o", "-"),
+    (BLUE, "s", "--"),
+    (GREEN, "^", "-"),
+    (PURPLE, "D", "--"),
+    (ORANGE, "v", "-"),
 )
+_APART = 1.08  # factor between the c of curves, some of which coincide; the first at c itself
+_PRINTED = "the paper's bound for the curve of this colour, where the mean breaks it"
 _PAPER = "contiguous"  # the paper's chunks, which the others are held against
 _TITLES = {
     "hot-chunk": "hot rows: one hot chunk",
@@ -84,17 +86,13 @@ def figure(rows: Sequence[Result]) -> Figure:
         for name, (colour, marker, line) in styles.items()
     ]
     handles += [
-        Line2D([], [], color="black", lw=2, label="corrected bound 2(1 − 1/c)"),
-        Line2D(
-            [], [], color="black", ls=":", lw=2.2, label="printed bound of the curve, where broken"
-        ),
+        Line2D([], [], color="black", lw=2, label="corrected bound, 2(1 − 1/c)"),
+        Line2D([], [], color="0.4", ls=":", lw=2.2, label=_PRINTED),
     ]
-    picture.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=11
-    )
+    picture.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=12)
     picture.suptitle(
         "Top s/c of each chunk (G̃′) against the top s of the whole gradient (G̃): mean over "
-        "gradients, band from 5 to 95 % of them",
+        "gradients,\nband from 5 to 95 % of them. Curves are moved to the right, as some coincide",
         fontsize=13,
     )
     return picture
@@ -144,7 +142,9 @@ def _merged(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for key, value in metrics[0].items():
         values = [m[key] for m in metrics]
-        if isinstance(value, dict):
+        if isinstance(value, str):  # inputs
+            merged[key] = value
+        elif isinstance(value, dict):
             merged[key] = _merged(values)
         else:
             present = [v for v in values if v is not None]
@@ -170,13 +170,13 @@ def _panel(
         error = [r.metrics["error"] for r in curve]
         most = max(most, *c)
         axes.plot(
-            c,
+            [x * _APART**place for x in c],
             [e["mean"] for e in error],
             color=colour,
             marker=marker,
             ls=line,
             lw=1.7,
-            markersize=8 - 1.5 * min(place, 4),  # curves that coincide
+            markersize=6,
             zorder=3 + place,
         )
         axes.fill_between(

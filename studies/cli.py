@@ -1,34 +1,30 @@
 """``sgc study`` and ``python -m studies``: run a study, draw it again, list them all."""
 
-import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from sgc.cli.errors import clean_errors
-from sgc.files import check_writable, replacing
 from sgc.finetune.config import ConfigError
-from sgc.results import Result, ResultStore, environment
+from sgc.finetune.job import RunBusyError
+from sgc.results import ResultStore
+from studies import captured, plugins
 from studies.capture import EXAMPLE, capture
-from studies.grid import TrialsFailed, check_devices, missing, points, run, select
-from studies.study import STUDIES, Study, find
+from studies.checks import check_known
+from studies.grid import TrialsFailed, points
+from studies.job import carry_out, draw, say
+from studies.show import WIDTH, Format, Place
+from studies.study import STUDIES, find
+from studies.workers import leave_if_a_worker_starts
 
 __all__ = ["app", "main"]
 
 OUT = Path("runs/studies")
-_WIDTH = 140  # of a table in a pipe or file, where no terminal has one
 
 
 app = typer.Typer(
@@ -48,7 +44,26 @@ PresetOption = Annotated[
 ]
 Folder = Annotated[
     Path,
-    typer.Option(file_okay=False, help="Folder of NAME.jsonl (rows) and NAME.png (the picture)."),
+    typer.Option(
+        file_okay=False, help="Folder of NAME.jsonl (rows), NAME.png (picture), NAME.txt (tables)."
+    ),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="Of the picture.")]
+Gradients = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        help="File of sgc study capture that studies of real gradients read.",
+        show_default="results/studies/gradients.npz",
+    ),
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE.py",
+        help="Import this first, here and in every process: it calls sgc.register, or adds a "
+        "preset. May be repeated.",
+    ),
 ]
 
 
@@ -79,6 +94,9 @@ def run_studies(
     device: Annotated[
         str | None, typer.Option(help="Where trials compute.", show_default="the preset's")
     ] = None,
+    gradients: Gradients = None,
+    plugin: Plugins = None,
+    picture: FormatOption = Format.PNG,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run trials again that --out already has.")
     ] = False,
@@ -86,32 +104,36 @@ def run_studies(
     """Run studies; trials that --out already has are not repeated.
 
     After Ctrl-C or worse the same command goes on where it stopped, and ends with the same rows.
+    Tables of several studies go to their files only.
     """
     console = _console()
-    with clean_errors():
+    with clean_errors(), captured.using(gradients):
+        for file in plugin or []:
+            plugins.load(file)
         wanted = _names(names)
         broken = []
         for name in wanted:
             if len(wanted) > 1:
                 console.rule(name)
             try:
-                _run(
+                carry_out(
                     find(name),
                     preset=preset,
-                    folder=out,
+                    place=Place(out, name, preset, picture),
                     jobs=jobs,
                     seeds=seeds,
                     device=device,
                     fresh=fresh,
+                    tables=len(wanted) == 1,
                     console=console,
                 )
-            except (ConfigError, TrialsFailed) as error:
-                if len(wanted) == 1 and isinstance(error, ConfigError):
+            except (ConfigError, RunBusyError, TrialsFailed) as error:
+                if len(wanted) == 1 and not isinstance(error, TrialsFailed):
                     raise
-                console.print(f"{name}: {error}", markup=False, soft_wrap=True)
+                say(console, f"{name}: {error}")
                 broken.append(name)
         if broken:
-            console.print(f"not whole: {', '.join(broken)}", markup=False, soft_wrap=True)
+            say(console, f"not whole: {', '.join(broken)}")
             raise typer.Exit(1)
 
 
@@ -121,105 +143,53 @@ def draw_studies(
     *,
     preset: PresetOption = "default",
     out: Folder = OUT,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Only rows computed there.", show_default="any, each trial once"),
+    ] = None,
+    gradients: Gradients = None,
+    plugin: Plugins = None,
+    picture: FormatOption = Format.PNG,
 ) -> None:
-    """Draw studies again from their rows; nothing is computed."""
+    """Draw studies again from all rows of their files; nothing is computed."""
     console = _console()
-    with clean_errors():
+    with clean_errors(), captured.using(gradients):
+        for file in plugin or []:
+            plugins.load(file)
         without = []
-        for name in _names(names):
-            study = find(name)
-            path = _place(out, name, preset, ".jsonl")
-            rows = select(study, ResultStore(path).load(), points(study, preset))
-            if rows:
-                _show(study, rows, _place(out, name, preset, ".png"), console)
-            else:
-                without.append(f"{path} has no row of the preset {preset!r}")
+        wanted = _names(names)
+        for name in wanted:
+            study, place = find(name), Place(out, name, preset, picture)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="no captured gradients")
+                grid = points(study, preset, device=device)
+            rows = ResultStore(place.rows).load()
+            if not draw(study, rows, grid, place, console, tables=len(wanted) == 1, device=device):
+                where = f" and the device {device!r}" if device else ""
+                without.append(f"{place.rows} has no row of the preset {preset!r}{where}")
         if without:
             raise ConfigError(f"{'; '.join(without)}: first sgc study run")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m studies NAME …`` is ``… run NAME …``."""
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m studies") -> None:
+    """``python -m studies NAME …`` is ``… run NAME …``.
+
+    Args:
+        arguments: of the command line; the process's own ones by default.
+        program: how help calls it.
+    """
+    leave_if_a_worker_starts()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in STUDIES:
         given.insert(0, "run")
-    app(given, prog_name="python -m studies")
-
-
-def _run(
-    study: Study,
-    *,
-    preset: str,
-    folder: Path,
-    jobs: int | None,
-    seeds: int | None,
-    device: str | None,
-    fresh: bool,
-    console: Console,
-) -> None:
-    store, here = ResultStore(_place(folder, study.name, preset, ".jsonl")), environment()
-    picture = _place(folder, study.name, preset, ".png")
-    wanted = points(study, preset, device=device, seeds=seeds)
-    there = [] if fresh else [row for row in store.load() if _counts(study, row, here)]
-    todo = missing(study, there, wanted)
-    check_devices(todo)
-    store.prepare()
-    check_writable(picture)
-    _say_what_is_there(study, select(study, there, wanted), store, here, console)
-    on_gpu = any(str(getattr(p.config, "device", "cpu")).startswith("cuda") for p in wanted)
-    at_once = jobs or (1 if on_gpu else os.cpu_count() or 1)
-    if study.alone and jobs not in (None, 1):
-        console.print(f"{study.name} measures times: one trial runs at a time", markup=False)
-    with _progress(console) as bar:
-        task = bar.add_task(study.name, total=len(wanted), completed=len(wanted) - len(todo))
-        failed = run(
-            study,
-            todo,
-            store,
-            here=here,
-            jobs=at_once,
-            on_trial=lambda point: bar.advance(task),
-        )
-    rows = select(study, store.load(), wanted)
-    if rows:
-        _show(study, rows, picture, console)
-    console.print(f"results: {store.path}", markup=False, highlight=False, soft_wrap=True)
-    if failed:
-        point, reason = next(iter(failed.items()))
-        raise TrialsFailed(
-            f"{len(failed)} of {len(wanted)} trials failed, the first with {reason} "
-            f"({point.config}, seed {point.seed})"
-        )
-
-
-def _counts(study: Study, row: Result, here: dict[str, Any]) -> bool:
-    """Whether a row is of this machine, where that matters."""
-    return not study.alone or all(row.environment.get(k) == here[k] for k in ("cpu", "gpu"))
-
-
-def _say_what_is_there(
-    study: Study, rows: Sequence[Result], store: ResultStore, here: dict[str, Any], console: Console
-) -> None:
-    if not rows:
-        return
-    others = {str(row.environment.get("git")) for row in rows} - {str(here["git"])}
-    made = f", some with revision {', '.join(sorted(others))}" if others else ""
-    console.print(
-        f"{study.name}: {len(rows)} trials are already in {store.path}{made} (or: --fresh)",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _show(study: Study, rows: Sequence[Result], picture: Path, console: Console) -> None:
-    if hasattr(study.module, "table"):
-        found = study.module.table(rows)
-        for table in found if isinstance(found, list | tuple) else [found]:
-            console.print(table)
-    with replacing(picture) as file:
-        study.module.figure(rows).savefig(file, format="png")
-    console.print(f"figure: {picture}", markup=False, highlight=False, soft_wrap=True)
+    elif given and not given[0].startswith("-"):
+        commands = [command.name or "" for command in app.registered_commands]
+        try:
+            with clean_errors():
+                check_known("command or study", given[0], [*commands, *STUDIES])
+        except typer.Exit as leave:
+            raise SystemExit(leave.exit_code) from leave
+    app(given, prog_name=program)
 
 
 def _names(given: Sequence[str]) -> list[str]:
@@ -230,20 +200,5 @@ def _names(given: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(given))
 
 
-def _place(folder: Path, name: str, preset: str, suffix: str) -> Path:
-    return folder / f"{name if preset == 'default' else f'{name}-{preset}'}{suffix}"
-
-
 def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True) if not console.is_terminal else console,
-    )
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)

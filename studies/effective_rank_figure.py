@@ -11,12 +11,12 @@ from rich.table import Table
 
 from sgc.results import Result
 from sgc.specs import Spec
+from studies.palette import BLACK, BLUE, VERMILION
 from studies.rank_watch import THRESHOLDS
 
 __all__ = ["Curve", "curve", "figure", "summaries", "table"]
 
-# Okabe and Ito's colours, told apart by the colour-blind.
-_BLACK, _COLOURS = "black", dict(zip(THRESHOLDS, ("#D55E00", "#0072B2"), strict=True))
+_COLOURS = dict(zip(THRESHOLDS, (VERMILION, BLUE), strict=True))
 _FLOAT = 4  # bytes
 Get = Callable[[Result], Sequence[float]]
 
@@ -146,7 +146,7 @@ def figure(rows: Sequence[Result]) -> Figure:
     sizes = panels[1, 0]
     _sizes(sizes, adaptive)
     for method, own in methods.items():
-        colour = _COLOURS.get(_threshold(own) or "", _BLACK)
+        colour = _COLOURS.get(_threshold(own) or "", BLACK)
         _band(panels[1, 1], own, _loss, color=colour, label=f"{method}: {_accuracy(own)} accuracy")
     panels[1, 1].set_title("training loss (mean since the last point)")
     for axes in panels.flat:
@@ -178,7 +178,7 @@ def _ranks(
         _band(axes, adaptive, _live, color=_COLOURS[name], label=label)
     for who, own, colour in (
         ("AdaRankGrad", adaptive, _COLOURS[name]),
-        *((method, own, _BLACK) for method, own in plain.items()),
+        *((method, own, BLACK) for method, own in plain.items()),
     ):
         if own:
             _band(axes, own, _needed(name), color=colour, ls="--", lw=1, label=f"{who}: gradient")
@@ -201,7 +201,7 @@ def _sizes(axes: Axes, adaptive: dict[str, list[Result]]) -> None:
         _band(axes, own, _memory, color=_COLOURS[name], label=label)
     first = next(iter(adaptive.values()))
     held, full = (first[0].metrics[what] for what in ("held", "full"))
-    axes.axhline(100, color=_BLACK, lw=1, label="held: allocated all the time, as by GaLore")
+    axes.axhline(100, color=BLACK, lw=1, label="held: allocated all the time, as by GaLore")
     axes.set_ylabel(f"% of GaLore of rank {_largest(first)} ({_FLOAT * held / 1e6:.2g} MB)")
     axes.text(0.02, 0.88, f"AdamW: {100 * full / held:.0f} %", transform=axes.transAxes, fontsize=8)
 

@@ -1,37 +1,28 @@
 """Trials of a study, into a file: what is there is not run again."""
 
-import importlib
-import itertools
 import json
-import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from sgc.finetune.config import ConfigError
-from sgc.finetune.runner import worker_pool
+from sgc.finetune.job import RunBusyError
 from sgc.finetune.train import Interrupted
-from sgc.results import Result, ResultStore
+from sgc.results import Result, ResultStore, ResultStoreError
 from studies.study import Study
+from studies.workers import Point, guard_hint, leave_if_a_worker_starts, outcomes
 
-__all__ = ["Point", "TrialsFailed", "check_devices", "missing", "points", "run", "select"]
+__all__ = ["Point", "TrialsFailed", "check_devices", "missing", "only_one", "points", "run"]
 
 
 class TrialsFailed(RuntimeError):  # noqa: N818
     """Some trials have no row; the others have."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One trial: a config and a seed."""
-
-    config: Any
-    seed: int
 
 
 def points(
@@ -75,17 +66,38 @@ def check_devices(wanted: Sequence[Point]) -> None:
             ) from error
 
 
-def select(study: Study, rows: Sequence[Result], wanted: Sequence[Point]) -> list[Result]:
-    """The latest row of each of these trials that has one, in their order."""
-    latest = {row.run_id: row for row in rows if row.kind == study.kind}
-    ids = [study.run_id(point.config, point.seed) for point in wanted]
-    return [latest[i] for i in ids if i in latest]
-
-
 def missing(study: Study, rows: Sequence[Result], wanted: Sequence[Point]) -> list[Point]:
     """Those of the trials that have no row."""
     there = {row.run_id for row in rows if row.kind == study.kind}
     return [p for p in wanted if study.run_id(p.config, p.seed) not in there]
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Within the block no other process measures rows of this file: they would be there twice.
+
+    Raises:
+        RunBusyError: another one does.
+        ResultStoreError: the folder cannot be written.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.run.lock"), timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunBusyError(
+            f"another run is measuring rows of {path}: wait for it, or give another folder with "
+            "--out"
+        ) from error
+    except OSError as error:
+        raise ResultStoreError(
+            f"results cannot be written to {path} ({error.strerror or error}): give a folder that "
+            "you may write to, for example --out runs/mine"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run(
@@ -104,8 +116,9 @@ def run(
         todo: the trials.
         store: where the lines go.
         here: :func:`sgc.results.environment` of the process's start.
-        jobs: trials at a time; beyond one each has a process of its own, with one thread. Those of
-            a study that is ``alone`` run one by one all the same.
+        jobs: trials at a time; beyond one each has a process of its own, with one thread, and what
+            ``sgc.register`` added is known there, too. Those of a study that is ``alone`` run one
+            by one all the same.
         on_trial: called after each.
 
     Returns:
@@ -113,66 +126,43 @@ def run(
 
     Raises:
         KeyboardInterrupt: what was finished is in the store.
+        ConfigError: several jobs asked for by a script without ``if __name__ == "__main__":``.
         TrialsFailed: a process died.
         ResultStoreError: the store cannot be written.
+
+    Warns:
+        UserWarning: a part exists in this process alone, so that ``jobs`` is 1.
     """
+    leave_if_a_worker_starts()
     failed: dict[Point, str] = {}
-    for point, outcome in _outcomes(study, todo, 1 if study.alone else jobs):
+    inputs = {point: study.inputs(point.config) for point in todo}
+    for point, outcome in outcomes(study, todo, 1 if study.alone else jobs):
         try:
-            metrics, seconds = outcome()
-            json.dumps(metrics, allow_nan=False)
+            found = outcome()
+            json.dumps(found.metrics, allow_nan=False)
+            if found.inputs != inputs[point]:
+                raise RuntimeError("the files that it reads were replaced during the run")
         except BrokenProcessPool as error:
             raise TrialsFailed(
-                "a process of the run has died (out of memory?); what was finished is kept, and "
-                "the same command goes on, with fewer --jobs if need be"
+                f"a process of the run has died (out of memory?{guard_hint()}); what was finished "
+                "is kept, and the same command goes on, with fewer --jobs if need be"
             ) from error
         except Interrupted as stop:  # Ctrl-C within a training is meant for all trials
             raise KeyboardInterrupt from stop
         except Exception as error:  # a plug-in may raise anything; the others go on
             failed[point] = f"{type(error).__name__}: {error}"
         else:
+            read = {"inputs": found.inputs} if found.inputs else {}
+            config = asdict(point.config)
             store.append(
                 Result(
-                    run_id=study.run_id(point.config, point.seed),
+                    run_id=study.identity(config, point.seed, found.inputs),
                     kind=study.kind,
-                    config=asdict(point.config),
+                    config=config,
                     seed=point.seed,
-                    metrics={**metrics, "trial_s": seconds},
+                    metrics={**found.metrics, "trial_s": found.seconds, **read},
                     environment=here,
                 )
             )
         on_trial(point)
     return failed
-
-
-def _outcomes(
-    study: Study, todo: Sequence[Point], jobs: int
-) -> Iterator[tuple[Point, Callable[[], tuple[dict[str, Any], float]]]]:
-    if jobs == 1 or len(todo) < 2:
-        for point in todo:
-            yield point, lambda point=point: _timed(study, point)  # type: ignore[misc]
-        return
-    rest = iter(todo)
-    with worker_pool(min(jobs, len(todo))) as pool:
-        going: dict[Future[tuple[dict[str, Any], float]], Point] = {}
-        try:
-            while True:
-                for point in itertools.islice(rest, 2 * jobs - len(going)):
-                    going[pool.submit(_in_worker, study.name, study.module.__name__, point)] = point
-                if not going:
-                    return
-                for future in wait(going, return_when=FIRST_COMPLETED).done:
-                    yield going.pop(future), future.result
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_worker(name: str, module: str, point: Point) -> tuple[dict[str, Any], float]:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
-    return _timed(Study(name, importlib.import_module(module)), point)
-
-
-def _timed(study: Study, point: Point) -> tuple[dict[str, Any], float]:
-    began = time.perf_counter()
-    metrics = study.trial(point.config, point.seed)
-    return metrics, time.perf_counter() - began

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from jaxtyping import Float
+from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, rel_entr
 from scipy.stats import norm
 
 __all__ = [
     "Crossing",
     "Logistic",
+    "coefficients",
     "donoho_tanner",
     "fit_logistic",
     "l1_kappa",
@@ -112,31 +114,86 @@ def fit_logistic(
         raise ValueError(f"a fit needs two positive x with their counts, got x={list(x)}")
     if good.sum() in {0, all_.sum()}:
         return None
-    z = np.log(at)
-    middle, spread = z.mean(), z.std()
-    design = np.stack([np.ones_like(z), (z - middle) / spread], 1)
-
-    def information(beta: np.ndarray) -> np.ndarray:
-        rate = expit(design @ beta)
-        found: np.ndarray = (design * (all_ * rate * (1 - rate))[:, None]).T @ design
-        return found
-
-    def loss(beta: np.ndarray) -> float:
-        logit = design @ beta
-        likelihood = (good * log_expit(logit) + (all_ - good) * log_expit(-logit)).sum()
-        return float(-likelihood - 0.5 * np.linalg.slogdet(information(beta))[1])
-
-    beta = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"fatol": 1e-9}).x
+    design, change = _design(at)
+    beta = _firth(design, good[None], all_[None])[0]
     rate = expit(design @ beta)
     terms = rel_entr(good, all_ * rate) + rel_entr(all_ - good, all_ * (1 - rate))
-    excess = 2 * terms.sum() / max(1, len(z) - 2)
-    change = np.array([[1, -middle / spread], [0, 1 / spread]])
+    excess = 2 * terms.sum() / max(1, len(at) - 2)
     intercept, slope = change @ beta
-    covariance = max(1.0, excess) * change @ np.linalg.inv(information(beta)) @ change.T
+    inverse = np.linalg.inv(_information(design, beta[None], all_[None])[0])
+    covariance = max(1.0, excess) * change @ inverse @ change.T
     (aa, ab), (ba, bb) = covariance.tolist()
     return Logistic(
         float(intercept), float(slope), ((aa, ab), (ba, bb)), (float(at.min()), float(at.max()))
     )
+
+
+def coefficients(
+    x: Sequence[float],
+    successes: Float[np.ndarray, "fits x"],
+    trials: Float[np.ndarray, "fits x"],
+) -> Float[np.ndarray, "fits 2"]:
+    """Intercepts and slopes of several such fits, NaN where :func:`fit_logistic` has none, or the
+    trials are at one x.
+    """
+    design, change = _design(np.asarray(x, dtype=float))
+    total = successes.sum(1)
+    some = (total > 0) & (total < trials.sum(1)) & ((trials > 0).sum(1) > 1)
+    found = np.full((len(successes), 2), np.nan)
+    found[some] = _firth(design, successes[some], trials[some]) @ change.T
+    return found
+
+
+def _design(x: np.ndarray) -> tuple[Float[np.ndarray, "x 2"], Float[np.ndarray, "2 2"]]:
+    """1 and log x, standardised, and what takes its coefficients back to those of log x."""
+    z = np.log(x)
+    middle, spread = z.mean(), z.std()
+    change = np.array([[1, -middle / spread], [0, 1 / spread]])
+    return np.stack([np.ones_like(z), (z - middle) / spread], 1), change
+
+
+def _information(design: np.ndarray, beta: np.ndarray, trials: np.ndarray) -> np.ndarray:
+    """Fisher's, ``(fits, 2, 2)``."""
+    rate = expit(beta @ design.T)
+    weight = trials * rate * (1 - rate)
+    found: np.ndarray = np.einsum("fx,xi,xj->fij", weight, design, design)
+    return found
+
+
+def _firth(
+    design: Float[np.ndarray, "x 2"],
+    good: Float[np.ndarray, "fits x"],
+    trials: Float[np.ndarray, "fits x"],
+) -> Float[np.ndarray, "fits 2"]:
+    """Maxima of the likelihood times Jeffreys' prior, by Newton steps that are halved where they
+    lead down (Heinze & Schemper 2002).
+    """
+
+    def height(beta: np.ndarray) -> np.ndarray:
+        odds = beta @ design.T
+        likelihood = (good * log_expit(odds) + (trials - good) * log_expit(-odds)).sum(1)
+        _, log_det = np.linalg.slogdet(_information(design, beta, trials))
+        found: np.ndarray = likelihood + 0.5 * log_det
+        return found
+
+    beta = np.zeros((len(good), 2))
+    before = height(beta)
+    for _ in range(200):
+        rate = expit(beta @ design.T)
+        inverse = np.linalg.inv(_information(design, beta, trials))
+        leverage = trials * rate * (1 - rate) * np.einsum("xi,fij,xj->fx", design, inverse, design)
+        score = (good - trials * rate + leverage * (0.5 - rate)) @ design
+        step = np.clip(np.einsum("fij,fj->fi", inverse, score), -2, 2)
+        for _ in range(30):
+            after = height(beta + step)
+            down = after < before - 1e-9
+            if not down.any():
+                break
+            step[down] /= 2
+        beta, before = beta + step, after
+        if np.abs(step).max(initial=0) < 1e-8:
+            break
+    return beta
 
 
 def omp_kappa(d: int, s: int) -> float:

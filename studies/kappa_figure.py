@@ -1,177 +1,123 @@
-"""Rows of the study "kappa" as a picture and as tables."""
+"""Rows of the study "kappa" as a picture."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich import box
-from rich.table import Table
 
 from sgc.results import Result
-from studies.intervals import Logistic, fit_logistic, l1_kappa, omp_kappa, wilson
+from studies.intervals import l1_kappa, omp_kappa
+from studies.kappa_curves import PAPER, Curve, curves, merged, named, pick
+from studies.palette import COLOURS, MARKERS
 
-__all__ = ["LEVELS", "Curve", "curves", "figure", "table"]
+__all__ = ["figure"]
 
-LEVELS = (0.5, 0.9, 0.95)
-# Okabe and Ito's colours, told apart by the colour-blind; markers and dashes repeat what they say.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "black")
-_MARKERS, _DASHES = "osD^vPX", ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
-_PAPER = 7  # the κ of Figure 3(c)
-_NAMED = {"gaussian": "Gaussian", "signs": "±1", "power-law": "±1/rank", "captured": "captured"}
-_FIELDS = ("d", "sparsity", "ensemble", "law", "solver", "noise")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Successes against κ of one setting, all seeds together.
-
-    Attributes:
-        d, sparsity, ensemble, law, solver, noise: the setting.
-        kappas: ascending.
-        exact, accurate, signals: counts at each κ.
-        energy: mean share of ``‖x‖²`` on atoms that were found, at each κ.
-    """
-
-    d: int
-    sparsity: int
-    ensemble: str
-    law: str
-    solver: str
-    noise: float
-    kappas: list[float]
-    exact: list[int]
-    accurate: list[int]
-    signals: list[int]
-    energy: list[float]
-
-    def rates(self, what: str) -> list[tuple[float, float, float]]:
-        """Share of successes and its Wilson interval at each κ."""
-        counts = zip(getattr(self, what), self.signals, strict=True)
-        return [(good / n, *wilson(good, n)) for good, n in counts]
-
-    def fit(self, what: str) -> Logistic | None:
-        """The logistic fit in log κ."""
-        if len(self.kappas) < 2:
-            return None
-        return fit_logistic(self.kappas, getattr(self, what), self.signals)
-
-
-def curves(rows: Sequence[Result]) -> list[Curve]:
-    """A curve for each setting, in the order of the rows."""
-    sums: dict[tuple[Any, ...], dict[float, list[float]]] = {}
-    for row in rows:
-        c, m = row.config, row.metrics
-        at = sums.setdefault(tuple(c[name] for name in _FIELDS), {})
-        own = at.setdefault(c["k"] / c["sparsity"], [0, 0, 0, 0.0])
-        new = (m["exact"], m["accurate"], m["signals"], m["signals"] * m["energy"])
-        own[:] = [old + more for old, more in zip(own, new, strict=True)]
-    found = []
-    for key, at in sums.items():
-        kappas = sorted(at)
-        exact, accurate, signals = ([int(at[kappa][i]) for kappa in kappas] for i in range(3))
-        found.append(
-            Curve(
-                **dict(zip(_FIELDS, key, strict=True)),
-                kappas=kappas,
-                exact=exact,
-                accurate=accurate,
-                signals=signals,
-                energy=[at[kappa][3] / at[kappa][2] for kappa in kappas],
-            )
-        )
-    return found
-
-
-def _pick(found: Iterable[Curve], **fields: object) -> list[Curve]:
-    return [c for c in found if all(getattr(c, name) == value for name, value in fields.items())]
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+_WHOLE = "share of supports found exactly"
+_Drawer = Callable[[Axes], None]
 
 
 def figure(rows: Sequence[Result]) -> Figure:
-    """For each size of several nonzeros a row: OMP by law, each solver on one law (captured
-    gradients if there are), OMP with noise. One nonzero: OMP by ensemble.
+    """A column for each size of several nonzeros: OMP by law; solvers, then ensembles, on one law
+    (captured gradients if there are); OMP with noise, or of one nonzero. What has no rows has no
+    panel.
     """
     found = curves(rows)
     sizes = list(dict.fromkeys((c.d, c.sparsity) for c in found))
-    many = [(d, s) for d, s in sizes if s != 1] or sizes
+    many = [size for size in sizes if size[1] != 1] or sizes
+    columns = [_column(found, size) for size in many]
     single = [c for c in found if c.sparsity == 1]
-    ensemble = found[0].ensemble
-    reference = "omp" if _pick(found, solver="omp") else found[0].solver
-    law = "captured" if _pick(found, law="captured") else found[-1].law
-    picture = Figure(figsize=(13, 4.2 * len(many) + 0.8), dpi=130, layout="constrained")
-    panels = picture.subplots(len(many), 3, sharey=True, squeeze=False)
-    for (d, s), line in zip(many, panels, strict=True):
-        last = (d, s) == many[-1]
-        own = _pick(found, d=d, sparsity=s, ensemble=ensemble)
-        clean = _pick(own, noise=0.0)
-        size = f"d = {d}, s = {s}"
-        _panel(line[0], _pick(clean, solver=reference), "law", f"OMP by law, {size}", (d, s))
-        title = f"by solver, {_named(law)} coefficients, {size}"
-        _panel(line[1], _pick(clean, law=law), "solver", title, (d, s))
-        if not last:
-            line[1].legend().remove()  # the last row has it, where there is room
-        if last and single and len(many) > 1:
-            _one_nonzero(line[2], _pick(single, solver=reference))
-        else:
-            _noisy(line[2], _pick(own, solver=reference), size)
-    for axes in panels[:, 0]:
-        axes.set_ylabel("probability of exact support")
-    for axes in panels[-1]:
+    if single and len(many) > 1:
+        columns[-1][-1] = _one_nonzero(single)
+    shown = [line for line in zip(*columns, strict=True) if any(line)]
+    size = (5.0 * len(many) + 0.4, 3.7 * len(shown) + 0.9)
+    picture = Figure(figsize=(max(7, size[0]), size[1]), dpi=130, layout="constrained")
+    panels = picture.subplots(len(shown), len(many), squeeze=False)
+    for axes, draw in zip(panels.flat, (d for line in shown for d in line), strict=True):
+        if draw is None:
+            axes.set_axis_off()
+            continue
+        draw(axes)
         axes.set_xlabel("κ = k/s, measurements a nonzero")
-    signals = max(max(c.signals) for c in found)
     picture.suptitle(
-        f"Recovery against κ: {_named(ensemble)} A, float32, up to {signals} signals a point; "
-        "bars: 95 % Wilson intervals, curves: logistic fits in log κ; grey: κ = 7",
-        fontsize=12,
+        f"Recovery against κ, {named(found[0].ensemble)} A unless said otherwise, float32\n"
+        "bars: 95 % intervals (of captured signals by a bootstrap over gradients)\n"
+        "curves: logistic fits in log κ; straight pieces: points joined; grey band: κ = 7",
+        fontsize=10,
     )
     return picture
 
 
-def _panel(
-    axes: Axes, own: Sequence[Curve], by: str, title: str, size: tuple[int, int] | None
-) -> None:
-    for i, curve in enumerate(own):
-        _line(axes, curve, i, _named(getattr(curve, by)))
-    _finish(axes, title)
-    if size:
-        axes.set_xlim(right=max(axes.get_xlim()[1], 1.03 * omp_kappa(*size)))
-        for name, at, dash in (
-            ("ℓ1", l1_kappa(*size), (0, (1, 1))),
-            ("2 ln(d−s)", omp_kappa(*size), (0, (6, 2))),
-        ):
-            axes.axvline(at, color="0.35", ls=dash, lw=1.2)
-            axes.annotate(
-                name,
-                (at, 0.78),
-                rotation=90,
-                ha="right",
-                va="center",
-                fontsize=10,
-                color="0.2",
-                bbox={"fc": "white", "ec": "none", "alpha": 0.7, "pad": 1},
-            )
+def _column(found: Sequence[Curve], size: tuple[int, int]) -> list[_Drawer | None]:
+    """What the panels of one size are; None where there is nothing to show."""
+    d, s = size
+    own = pick(found, d=d, sparsity=s)
+    ensemble = own[0].ensemble
+    reference = "omp" if pick(own, solver="omp") else own[0].solver
+    clean = pick(own, noise=0.0)
+    law = "captured" if pick(clean, law="captured") else [c.law for c in clean or own][-1]
+    plain = pick(clean, ensemble=ensemble)
+    by_ensemble = pick(clean, solver=reference, law=law)
+    noisy = [c for c in pick(own, solver=reference, ensemble=ensemble) if c.noise]
+
+    def panel(drawn: Sequence[Curve], by: str, title: str) -> _Drawer:
+        def draw(axes: Axes) -> None:
+            for i, (name, curve) in enumerate(merged(drawn, by).items()):
+                _line(axes, curve, i, name)
+            # Of solvers above those that find nothing.
+            place = {
+                "loc": "lower right",
+                "bbox_to_anchor": (0.96, 0.1) if by == "solver" else (1, 0),
+            }
+            _finish(axes, f"{title}\nd = {d}, s = {s}", _WHOLE, **place)
+            _theory(axes, size)
+
+        return draw
+
+    return [
+        panel(pick(plain, solver=reference), "law", f"{named(reference)} by law of the nonzeros"),
+        panel(pick(plain, law=law), "solver", f"by solver, {named(law)} nonzeros"),
+        panel(by_ensemble, "ensemble", f"{named(reference)} by ensemble, {named(law)} nonzeros")
+        if len(by_ensemble) > 1
+        else None,
+        _noisy(noisy, f"{named(reference)} with noise\nd = {d}, s = {s}") if noisy else None,
+    ]
 
 
-def _noisy(axes: Axes, own: Sequence[Curve], size: str) -> None:
-    levels = sorted({c.noise for c in own} - {0.0})
+def _noisy(own: Sequence[Curve], title: str) -> _Drawer:
+    levels = sorted({c.noise for c in own})
     names = list(dict.fromkeys(c.law for c in own))
-    for curve in own:
-        if curve.noise in levels:
+
+    def draw(axes: Axes) -> None:
+        for curve in own:
             low = curve.noise == levels[0] and len(levels) > 1
-            label = f"{_named(curve.law)}, {100 * curve.noise:g} %"
+            label = f"{named(curve.law)}, {100 * curve.noise:g} %"
             i, dash = names.index(curve.law), "-" if low else "--"
             _line(axes, curve, i, label, what="accurate", full=low, dash=dash)
-    _finish(axes, f"OMP with noise, {size}:\nrelative error ≤ the noise's")
+        _finish(axes, title, "share with relative error ≤ the noise's", loc="lower right")
+
+    return draw
 
 
-def _one_nonzero(axes: Axes, own: Sequence[Curve]) -> None:
-    whole = [c for c in own if c.law == own[0].law and len(c.kappas) > 1]
-    for i, curve in enumerate(sorted(whole, key=lambda c: c.noise)):
-        noise = f", {100 * curve.noise:g} % noise" if curve.noise else ""
-        _line(axes, curve, i, f"{_named(curve.ensemble)} A{noise}", fitted=False)
-    _finish(axes, f"OMP by ensemble and noise, d = {own[0].d}, s = 1", "center right")
+def _one_nonzero(single: Sequence[Curve]) -> _Drawer:
+    whole = [c for c in single if len(c.kappas) > 1] or single
+    reference = "omp" if pick(whole, solver="omp") else whole[0].solver
+    own = [c for c in pick(whole, solver=reference) if c.law == whole[0].law]
+
+    def draw(axes: Axes) -> None:
+        for i, curve in enumerate(sorted(own, key=lambda c: c.noise)):
+            noise = f", {100 * curve.noise:g} % noise" if curve.noise else ""
+            _line(axes, curve, i, f"{named(curve.ensemble)} A{noise}", fitted=False)
+        _finish(
+            axes,
+            f"{reference} of one nonzero: points joined\nd = {own[0].d}, s = 1",
+            _WHOLE,
+            loc="best",
+        )
+
+    return draw
 
 
 def _line(
@@ -185,7 +131,7 @@ def _line(
     dash: object = None,
     fitted: bool = True,
 ) -> None:
-    colour = _COLOURS[i % len(_COLOURS)]
+    colour = COLOURS[i % len(COLOURS)]
     dash = _DASHES[i % len(_DASHES)] if dash is None else dash
     rates = curve.rates(what)
     middle = [rate for rate, _, _ in rates]
@@ -194,14 +140,14 @@ def _line(
         curve.kappas,
         middle,
         [[m - low for m, low, _ in rates], [high - m for m, _, high in rates]],
-        fmt=_MARKERS[i % len(_MARKERS)],
+        fmt=MARKERS[i % len(MARKERS)],
         color=colour,
         mfc=colour if full else "white",
         ms=5,
         capsize=2,
         lw=1,
         ls="none" if fit else dash,
-        label=label,
+        label=label + ("\n" if "\n" in label else " ") + f"(n {_range(curve.signals)})",
     )
     if fit:
         low, high = math.log(curve.kappas[0]), math.log(curve.kappas[-1])
@@ -209,83 +155,34 @@ def _line(
         axes.plot(xs, [fit.rate(x) for x in xs], color=colour, ls=dash, lw=1.4)
 
 
-def _finish(axes: Axes, title: str, place: Any = "lower right") -> None:
-    axes.axvline(_PAPER, color="0.8", lw=4, zorder=0)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_title(title, fontsize=11)
+def _range(counts: Iterable[int]) -> str:
+    low, high = min(counts := list(counts)), max(counts)
+    return f"{low}" if low == high else f"{low}–{high}"
+
+
+def _theory(axes: Axes, size: tuple[int, int]) -> None:
+    axes.set_xlim(right=max(axes.get_xlim()[1], 1.03 * omp_kappa(*size)))
+    thresholds = {"ℓ1": (l1_kappa(*size), (0, (1, 1)))}
+    thresholds["OMP: 2 ln(d−s)"] = (omp_kappa(*size), (0, (6, 2)))
+    for name, (at, dash) in thresholds.items():
+        axes.axvline(at, color="0.35", ls=dash, lw=1.2)
+        right = name == "ℓ1"
+        axes.annotate(
+            name,
+            (at, 1.055),
+            xytext=(2 if right else -2, 0),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            fontsize=8,
+            color="0.2",
+        )
+
+
+def _finish(axes: Axes, title: str, ylabel: str, **legend: Any) -> None:
+    axes.axvline(PAPER, color="0.85", lw=4, zorder=0)
+    axes.set_ylim(-0.03, 1.12)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=10.5)
     axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(
-            frameon=True, framealpha=0.85, fontsize=9, loc=place, bbox_to_anchor=(0, 0.05, 1, 0.93)
-        )
-
-
-def table(rows: Sequence[Result]) -> list[Table]:
-    """For each size: rates at each κ that the paper tried, and the κ of 50, 90 and 95 %."""
-    made, found = [], curves(rows)
-    for d, s in dict.fromkeys((c.d, c.sparsity) for c in found):
-        own = _pick(found, d=d, sparsity=s)
-        clean, noisy = _pick(own, noise=0.0), [c for c in own if c.noise]
-        made.append(_rates(clean, "exact", f"d = {d}, s = {s}: exact support, without noise"))
-        if noisy:
-            said = f"d = {d}, s = {s}: relative error at most the noise's"
-            made.append(_rates(noisy, "accurate", said))
-    return made
-
-
-def _rates(found: Sequence[Curve], what: str, title: str) -> Table:
-    made = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        title_justify="left",
-    )
-    made.caption = (
-        "±: half the 95 % Wilson interval; ( ): the fit's 95 %; < >: beyond the κ measured; "
-        f"energy: share of ‖x‖² on atoms found, at κ = {_PAPER}"
-    )
-    kappas = [k for k in (5, 6, _PAPER, 8) if any(k in c.kappas for c in found)]
-    for name in ("solver", "law", *(["noise"] if what == "accurate" else [])):
-        made.add_column(name, no_wrap=True)
-    for kappa in kappas:
-        made.add_column(f"κ = {kappa}", justify="right", no_wrap=True)
-    made.add_column(f"energy, {_PAPER}", justify="right", no_wrap=True)
-    for level in LEVELS:
-        made.add_column(f"κ of {100 * level:g} %", justify="right", no_wrap=True)
-    for curve in found:
-        other = curve.ensemble != found[0].ensemble
-        head = [f"{curve.solver}, {curve.ensemble}" if other else curve.solver, _named(curve.law)]
-        head += [f"{100 * curve.noise:g} %"] * (what == "accurate")
-        rates = dict(zip(curve.kappas, curve.rates(what), strict=True))
-        energies = dict(zip(curve.kappas, curve.energy, strict=True))
-        fit = curve.fit(what)
-        made.add_row(
-            *head,
-            *(_share(rates.get(kappa), spread=kappa == _PAPER) for kappa in kappas),
-            f"{energies[_PAPER]:.3f}" if _PAPER in energies else "",
-            *(_crossing(curve, fit, what, level) for level in LEVELS),
-        )
-    return made
-
-
-def _share(rate: tuple[float, float, float] | None, *, spread: bool) -> str:
-    if rate is None:
-        return ""
-    share, low, high = rate
-    return f"{share:.3f} ±{(high - low) / 2:.3f}" if spread else f"{share:.3f}"
-
-
-def _crossing(curve: Curve, fit: Logistic | None, what: str, level: float) -> str:
-    if len(curve.kappas) < 2:
-        return ""
-    found = fit and fit.crossing(level)
-    if found:
-        return f"{found.at:.1f} ({found.low:.1f}–{found.high:.1f})"
-    first, last = curve.kappas[0], curve.kappas[-1]
-    least = fit.rate(first) if fit else curve.rates(what)[0][0]
-    return f"< {first:g}" if least > level else f"> {last:g}"
-
-
-def _named(value: object) -> str:
-    return _NAMED.get(str(value), str(value))
+    axes.legend(framealpha=0.85, edgecolor="none", fontsize=8, **legend)

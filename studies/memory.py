@@ -32,22 +32,19 @@ a gradient), on a GPU what the allocator saw; the kernels there take far less.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from rich.table import Table
 
 import sgc
 from sgc.budget import predict
 from sgc.compressors.base import Compressor
 from sgc.finetune.config import ConfigError
-from sgc.results import Result
 from sgc.specs import Spec, SpecError
 from studies.checks import check_at_least
-from studies.memory_figure import draw, tables
+from studies.memory_figure import LARGEST_A, LARGEST_GRAM, figure, table
 from studies.plugins import ensembles, solvers
 from studies.study import Preset
 
@@ -56,8 +53,6 @@ __all__ = ["PAIRED", "PRESETS", "TABLE_1", "Config", "figure", "specs", "table",
 PAIRED = ("spec", "adapter_rank")
 
 _BYTES = 4  # of a float32, in which all state of float32 weights is kept
-_LARGEST_GRAM = 2**28  # bytes
-_LARGEST_A = 2**29  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +131,11 @@ def specs(rows: int, columns: int) -> list[tuple[str, int]]:
     found += [(f"mesgc:recovery={name}", 0) for name in solvers()]
     cholesky = "mesgc:recovery=omp-inverse-cholesky,recovery.precompute_gram="
     found += [(f"{cholesky}false", 0)]
-    if _BYTES * length**2 <= _LARGEST_GRAM:
+    if _BYTES * length**2 <= LARGEST_GRAM:
         found += [(f"{cholesky}true", 0)]
     found += [(f"mesgc:{_MAIN}", 0), (f"mesgc:{_MAIN},projection=srht,recovery=omp", 0)]
     found += [("cesgc:projection=srht,recovery=omp", 0)]
-    if _BYTES * 512 * d <= _LARGEST_A:
+    if _BYTES * 512 * d <= LARGEST_A:
         found += [("sgc:projection=gaussian", 0)]
     return found
 
@@ -221,13 +216,3 @@ def _part(what: str, *, single: bool) -> str:
     prefixes = {"exp_avg": "moments", "A ": "projection", "solver's": "solver"}
     named = (part for prefix, part in prefixes.items() if what.startswith(prefix))
     return next(named, "counters" if single else "bases")
-
-
-def figure(rows: Sequence[Result]) -> Figure:
-    """Bytes a matrix as a share of AdamW's: Table 1, state, state and A, and with scratch."""
-    return draw(rows)
-
-
-def table(rows: Sequence[Result]) -> list[Table]:
-    """A table for each shape."""
-    return tables(rows)

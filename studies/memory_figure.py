@@ -1,5 +1,6 @@
 """Rows of the study "memory" as picture and tables."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -7,16 +8,28 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from sgc.results import Result
+from studies.palette import BLACK, BLUE, GREEN, VERMILION
 
-__all__ = ["break_even", "by_shape", "draw", "label", "tables", "total"]
+__all__ = [
+    "LARGEST_A",
+    "LARGEST_GRAM",
+    "break_even",
+    "by_shape",
+    "figure",
+    "label",
+    "table",
+    "total",
+]
 
 _BYTES = 4
-#: What is drawn: label, marker, colour (Okabe and Ito's, told apart by the colour-blind), filled.
+#: Bytes of a matrix A, of a Gram matrix: methods with larger ones are left out.
+LARGEST_A, LARGEST_GRAM = 2**29, 2**28
+#: What is drawn: label, marker, colour, filled.
 _MARKS = {
-    "table_1": ("Table 1 of the paper", "D", "#000000", False),
-    "state": ("state: moments, bases, counters", "o", "#0072B2", True),
-    "held": ("+ shared: A, solver's copy of it", "s", "#D55E00", True),
-    "peak": ("+ peak scratch of a step", "^", "#009E73", False),
+    "table_1": ("Table 1 of the paper", "D", BLACK, False),
+    "state": ("state: moments, bases, counters", "o", BLUE, True),
+    "held": ("+ shared: A, solver's copy of it", "s", VERMILION, True),
+    "peak": ("+ peak scratch of a step", "^", GREEN, False),
 }
 _SHORT = {
     "recovery.precompute_gram": "gram",
@@ -78,16 +91,17 @@ def _values(row: Result) -> dict[str, float | None]:
     }
 
 
-def draw(rows: Sequence[Result]) -> Figure:
+def figure(rows: Sequence[Result]) -> Figure:
     """A panel for each shape, a line for each method."""
     shapes = by_shape(rows)
     names = _order(rows)
+    plain = len({label(row) for row in rows if ":" not in row.config["spec"]})
     picture = Figure(
         figsize=(5.2 + 3.6 * len(shapes), 2.2 + 0.25 * len(names)), dpi=130, layout="constrained"
     )
     panels = picture.subplots(1, len(shapes), sharey=True, squeeze=False)[0]
     for axes, (shape, own) in zip(panels, shapes.items(), strict=True):
-        _panel(axes, shape, own, names)
+        _panel(axes, shape, own, names, plain)
     panels[0].set_yticks(range(len(names)), names, fontsize=9.5)
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
@@ -95,7 +109,8 @@ def draw(rows: Sequence[Result]) -> Figure:
     devices = ", ".join(sorted({str(row.config["device"]) for row in rows}))
     picture.suptitle(
         "Optimizer memory, counted after two steps, as a share of AdamW's two moments\n"
-        f"(float32, log scale; scratch as on {devices}; defaults where no option is named)",
+        f"(float32, log scale; scratch as on {devices}). Above the rule: methods as they come, "
+        "below: with options; each by what it holds, the most first",
         fontsize=12,
     )
     return picture
@@ -112,9 +127,12 @@ def _order(rows: Sequence[Result]) -> list[str]:
     return sorted(held, key=lambda name: (not plain[name], -max(held[name])))
 
 
-def _panel(axes: Axes, shape: Shape, rows: Sequence[Result], names: Sequence[str]) -> None:
+def _panel(
+    axes: Axes, shape: Shape, rows: Sequence[Result], names: Sequence[str], plain: int
+) -> None:
     height, width, count = shape
     adamw = 2 * _BYTES * height * width * count
+    axes.set_xscale("log")
     places = {name: i for i, name in enumerate(names)}
     for key, (text, marker, colour, filled) in _MARKS.items():
         points = [
@@ -134,18 +152,24 @@ def _panel(axes: Axes, shape: Shape, rows: Sequence[Result], names: Sequence[str
             label=text,
             zorder=4 if key == "table_1" else 3,
         )
+    here = {label(row) for row in rows}
+    middle = 10 ** (sum(map(math.log10, axes.get_xlim())) / 2)
+    for name in [name for name in names if name not in here]:
+        limits = f"A > {LARGEST_A >> 20} MiB or Gram matrix > {LARGEST_GRAM >> 20} MiB"
+        axes.text(middle, places[name], f"not run: {limits}", fontsize=8, ha="center", va="center")
     for row in rows:
         values = [value for value in _values(row).values() if value]
         ends = [100 * min(values) / adamw, 100 * max(values) / adamw]
         axes.plot(ends, [places[label(row)]] * 2, color="0.8", lw=1, zorder=1)
+    if 0 < plain < len(names):
+        axes.axhline(plain - 0.5, color="0.3", lw=0.8)
     axes.axvline(100, color="0.4", lw=0.8, ls="--")
-    axes.set_xscale("log")
     axes.set_title(f"{count} matrices of {height}×{width}", fontsize=11)
     axes.set_xlabel("bytes, % of AdamW's moments", fontsize=11)
     axes.grid(axis="x", alpha=0.3)
 
 
-def tables(rows: Sequence[Result]) -> list[Table]:
+def table(rows: Sequence[Result]) -> list[Table]:
     """One a shape, bytes a matrix for the state and in all for what is shared."""
     return [_table(shape, own) for shape, own in by_shape(rows).items()]
 

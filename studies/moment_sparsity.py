@@ -43,21 +43,17 @@ Run time: 27 minutes in two processes beside some ten others; the last seed alon
 transformers and the data; what is watched takes 2.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from rich.table import Table
 
 from sgc.finetune.config import ConfigError
-from sgc.results import Result
 from studies.capture import chosen_layers
 from studies.checks import check_at_least
 from studies.fine_tuning import FineTuning
-from studies.moment_sparsity_figure import draw
-from studies.moment_sparsity_tables import tables
+from studies.moment_sparsity_figure import figure
+from studies.moment_sparsity_tables import table
 from studies.moment_watch import Watch
 from studies.study import Preset
 
@@ -193,13 +189,3 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         "matrices": names,
         "inputs": run.config.inputs,
     }
-
-
-def figure(rows: Sequence[Result]) -> Figure:
-    """Effective sparsity, hit rates on gradients and moments, and where a decode diverges."""
-    return draw(rows)
-
-
-def table(rows: Sequence[Result]) -> list[Table]:
-    """Which (s, κ) hold a moment; how sparse moments are; where decodes diverge."""
-    return tables(rows)

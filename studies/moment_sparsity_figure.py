@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from sgc.results import Result
 from studies.moment_sparsity_tables import (
-    DIVERGED,
     Cell,
     cells,
     gradient_beta,
@@ -18,15 +17,13 @@ from studies.moment_sparsity_tables import (
     select,
     values,
 )
+from studies.moment_watch import LARGE
+from studies.palette import COLOURS, MARKERS
 
-__all__ = ["draw"]
-
-# Okabe and Ito's colours, told apart by the colour-blind; markers and lines repeat what they say.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
-_MARKERS = "osD^vP"
+__all__ = ["figure"]
 
 
-def draw(rows: Sequence[Result]) -> Figure:
+def figure(rows: Sequence[Result]) -> Figure:
     """Sparsity by step, hit rates by κ, V's failures by κ, and where N diverges."""
     picture = Figure(figsize=(12, 9.4), dpi=130, layout="constrained")
     (sparsity, hits), (failures, decoded) = picture.subplots(2, 2)
@@ -66,8 +63,8 @@ def _sparsity(axes: Axes, rows: Sequence[Result]) -> None:
                 steps,
                 [mean for mean, _ in points],
                 [error for _, error in points],
-                color=_COLOURS[i % len(_COLOURS)],
-                marker=_MARKERS[i % len(_MARKERS)],
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[i % len(MARKERS)],
                 mfc="none" if which == "v" else None,
                 ls=style,
                 capsize=2,
@@ -105,7 +102,7 @@ def _by_kappa(
 def _hits(axes: Axes, rows: Sequence[Result]) -> None:
     first, gradient = rows[0], gradient_beta(rows[0])
     for i, cell in enumerate(cells(first)):
-        look = {"color": _COLOURS[i], "marker": _MARKERS[i]}
+        look = {"color": COLOURS[i], "marker": MARKERS[i]}
         if gradient:
             _by_kappa(axes, rows, cell, "hit_m", gradient, ls="--", mfc="none", **look)
         label = f"c = {cell[0]}, s_c = {cell[1]}"
@@ -123,25 +120,24 @@ def _hits(axes: Axes, rows: Sequence[Result]) -> None:
 def _failures(axes: Axes, rows: Sequence[Result]) -> None:
     first = rows[0]
     for i, cell in enumerate(cells(first)):
-        look = {"color": _COLOURS[i], "marker": _MARKERS[i]}
-        label = f"c = {cell[0]}, s_c = {cell[1]}"
-        _by_kappa(axes, rows, cell, "no_v", moment_beta(first), label=label, **look)
+        look = {"color": COLOURS[i], "marker": MARKERS[i]}
+        _by_kappa(axes, rows, cell, "no_v", moment_beta(first), **look)
         _by_kappa(axes, rows, cell, "negative_v", moment_beta(first), ls=":", mfc="none", **look)
-    axes.plot([], [], color="0.3", label="atoms of M that V's recovery lacks")
-    axes.plot([], [], color="0.3", ls=":", label="recovered values of V below 0")
+    axes.plot([], [], color="0.3", label="atoms of M that V's lacks")
+    axes.plot([], [], color="0.3", ls=":", label="values of V below 0")
     last = max(first.config["measure"])
     differ = [
         1 - values(rows, "moments", "overlap", step=last, chunks=c, s=s, **moment_beta(first))[0]
         for c, s in cells(first)
     ]
-    text = "s_c largest of M that are not V's: 1 − overlap"
+    text = "M's s_c largest that are not V's"
     axes.axhspan(min(differ), max(differ), color="0.85", zorder=0, label=text)
     _kappa_axis(axes, rows)
-    axes.set_ylim(-0.03, 1.55)
-    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    axes.set_ylabel("share")
+    axes.set_ylabel("share of what OMP recovers")
     axes.set_title(f"M and V are recovered on different supports (after {last} steps)")
-    axes.legend(frameon=False, fontsize=9.5, loc="upper right")
+    axes.legend(
+        title="colours as at the upper right", frameon=False, fontsize=9.5, loc="upper right"
+    )
 
 
 def _kappa_axis(axes: Axes, rows: Sequence[Result]) -> None:
@@ -162,20 +158,23 @@ def _decoded(axes: Axes, rows: Sequence[Result]) -> None:
     for i, decode in enumerate(decodes):
         for j, eps in enumerate(sorted(first.config["epsilons"])):
             points = [
-                values(rows, "decodes", "max", decode=decode, scale=g, eps=eps, **name)[0]
+                values(rows, "decodes", "max", decode=decode, scale=g, eps=eps, **name)
                 for g in scales
             ]
-            axes.plot(
+            below = [min(error, 0.9 * mean) for mean, error in points]  # 0 is not on the axis
+            axes.errorbar(
                 scales,
-                points,
-                color=_COLOURS[i % len(_COLOURS)],
-                marker=_MARKERS[j % len(_MARKERS)],
+                [mean for mean, _ in points],
+                [below, [error for _, error in points]],
+                capsize=2,
+                color=COLOURS[i % len(COLOURS)],
+                marker=MARKERS[j % len(MARKERS)],
                 ls=("-", "--", ":", "-.")[j % 4],
                 ms=5,
                 label=f"{decode}, ε = {eps:g}",
             )
     own = rms(rows)
-    axes.axhline(DIVERGED, color="0.4", lw=0.9)
+    axes.axhline(LARGE, color="0.4", lw=0.9)
     axes.axvline(own, color="0.4", lw=0.9, ls="--")
     axes.text(
         *(own * 1.25, 0.03),
@@ -183,7 +182,7 @@ def _decoded(axes: Axes, rows: Sequence[Result]) -> None:
         transform=axes.get_xaxis_transform(),
         fontsize=10,
     )
-    axes.text(scales[0], DIVERGED * 1.2, "|N| = 10", va="bottom", fontsize=10)
+    axes.text(scales[0], LARGE * 1.2, "|N| = 10", va="bottom", fontsize=10)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("root mean square of a gradient's entries")

@@ -9,9 +9,9 @@ import numpy as np
 from rich.table import Table
 
 from sgc.results import Result
+from studies.moment_watch import LARGE
 
 __all__ = [
-    "DIVERGED",
     "HOLDS",
     "Cell",
     "cells",
@@ -22,14 +22,13 @@ __all__ = [
     "moment_beta",
     "rms",
     "select",
-    "tables",
+    "table",
     "values",
 ]
 
 #: A sketch holds x if the error of OMP's answer exceeds that of the s_c best entries by no more
 #: than this share of ‖x‖².
 HOLDS = 0.1
-DIVERGED = 10.0  # |N| of Adam is about 1
 
 Cell = tuple[int, int]
 
@@ -60,10 +59,10 @@ def critical_scale(scales: Sequence[float], largest: Sequence[float]) -> float |
     """Where the largest entry of N passes 10, interpolated on logarithms; None if it never does."""
     pairs = sorted(zip(scales, largest, strict=True))
     for (a, low), (b, high) in itertools.pairwise(pairs):
-        if low <= DIVERGED < high:
-            share = math.log(DIVERGED / low) / math.log(high / low)
+        if low <= LARGE < high:
+            share = math.log(LARGE / low) / math.log(high / low)
             return float(a * (b / a) ** share)
-    return pairs[0][0] if pairs and pairs[0][1] > DIVERGED else None
+    return pairs[0][0] if pairs and pairs[0][1] > LARGE else None
 
 
 def cells(row: Result) -> list[Cell]:
@@ -93,7 +92,7 @@ def rms(rows: Iterable[Result]) -> float:
     return float(np.sqrt(np.mean([np.square(row.metrics["rms"]).mean() for row in rows])))
 
 
-def tables(rows: Sequence[Result]) -> list[Table]:
+def table(rows: Sequence[Result]) -> list[Table]:
     """Which (s, κ) hold a moment; how sparse it is; where a decode diverges."""
     return [_held(rows), _sparse(rows), _diverging(rows)]
 

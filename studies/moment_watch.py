@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,36 +16,12 @@ from sgc.chunkers.base import Chunker
 from sgc.finetune.config import ConfigError
 from sgc.top_entries import energies, top_entries
 
-__all__ = ["Plan", "Watch", "energy_count", "hit_rate", "largest", "participation"]
+if TYPE_CHECKING:
+    from studies.moment_sparsity import Config  # which imports this module
+
+__all__ = ["LARGE", "Watch", "energy_count", "gradient", "hit_rate", "largest", "participation"]
 
 LARGE = 10.0  # |N| of Adam is about 1
-
-
-class Plan(Protocol):
-    """What is watched, see :class:`studies.moment_sparsity.Config`."""
-
-    @property
-    def cells(self) -> Any: ...
-    @property
-    def kappas(self) -> Any: ...
-    @property
-    def betas(self) -> Any: ...
-    @property
-    def recovered(self) -> Any: ...
-    @property
-    def measure(self) -> Any: ...
-    @property
-    def scales(self) -> Any: ...
-    @property
-    def epsilons(self) -> Any: ...
-    @property
-    def decode_kappa(self) -> int: ...
-    @property
-    def chunker(self) -> str: ...
-    @property
-    def projection(self) -> str: ...
-    @property
-    def recovery(self) -> str: ...
 
 
 def largest(x: Float[Tensor, "n d"], s: int) -> tuple[Int[Tensor, "n s"], Float[Tensor, "n s"]]:
@@ -89,14 +65,14 @@ class Watch:
 
     Args:
         parameters: the matrices, all of one shape.
-        plan: what to watch.
+        plan: what to watch: cells, κ, β and scales.
         seed: of A and of the chunker.
 
     Raises:
         ConfigError: matrices of several shapes.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], plan: Plan, *, seed: int) -> None:
+    def __init__(self, parameters: Sequence[Tensor], plan: "Config", *, seed: int) -> None:
         shapes = sorted({tuple(p.shape) for p in parameters})
         if len(shapes) != 1:
             raise ConfigError(f"watched matrices must have one shape, got {shapes}")
@@ -108,7 +84,7 @@ class Watch:
     def look(self, step: int) -> None:
         """After an optimizer step, before its gradients are dropped."""
         self.step = step
-        gradients = [_gradient(p) for p in self.parameters]
+        gradients = [gradient(p) for p in self.parameters]
         energy = energies(gradients).cpu()
         self.energy += energy
         self.found["rms"].append(_short(float((energy.mean() / gradients[0].numel()).sqrt())))
@@ -129,7 +105,7 @@ class _Cell:
     """One way to cut and sparsify, with moments for every pair of β."""
 
     def __init__(
-        self, plan: Plan, chunks: int, kept: int, parameters: Sequence[Tensor], seed: int
+        self, plan: "Config", chunks: int, kept: int, parameters: Sequence[Tensor], seed: int
     ) -> None:
         self.plan, self.chunks, self.kept, self.seed = plan, chunks, kept, seed
         self.chunker: Chunker = sgc.create("chunker", plan.chunker, chunks=chunks, seed=seed)
@@ -283,6 +259,12 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _gradient(p: Tensor) -> Tensor:
-    assert p.grad is not None
+def gradient(p: Tensor) -> Tensor:
+    """Of a matrix after a backward pass.
+
+    Raises:
+        ConfigError: there is none, since adapters train in its place.
+    """
+    if p.grad is None:
+        raise ConfigError("the method does not train the targets themselves: choose one that does")
     return p.grad

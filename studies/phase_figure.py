@@ -8,11 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from rich import box
 from rich.table import Table
 
 from sgc.results import Result
 from studies.intervals import Crossing, Logistic, donoho_tanner, fit_logistic
+from studies.palette import SKY, VERMILION
 
 __all__ = ["LEVELS", "Diagram", "diagrams", "figure", "table"]
 
@@ -20,7 +22,7 @@ LEVELS = (0.9, 0.5, 0.1)
 _NAMED = {"gaussian": "Gaussian", "signs": "±1", "power-law": "±1/rank"}
 # On cividis, which is told apart by the colour-blind; dashes and markers repeat what they say.
 _LINES = {0.9: ("white", ":", 1.6), 0.5: ("white", "-", 2.4), 0.1: ("white", "--", 1.6)}
-_OTHER, _THEORY = ("#D55E00", "s"), "#56B4E9"
+_OTHER, _THEORY = (VERMILION, "s"), SKY
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def figure(rows: Sequence[Result]) -> Figure:
         )
         _contours(top, one)
         for other in (o for o in every if o.solver == one.solver and o.law in others[:1]):
-            _contour(top, other, 0.5, *_OTHER, "-.", 1.8, f"50 %, {_named(other.law)}")
+            label = f"50 %, {_named(other.law)} nonzeros"
+            _contour(top, other, 0.5, *_OTHER, "-.", 1.8, label)
         time = bottom.pcolormesh(
             *where, one.milliseconds(), cmap="magma", norm=scale, shading="nearest"
         )
@@ -123,6 +126,7 @@ def figure(rows: Sequence[Result]) -> Figure:
         bottom.set_xlabel("δ = k/d")
         for axes in (top, bottom):
             axes.set_xlim(0, 1)
+            axes.set_xticks([0.2, 0.4, 0.6, 0.8])
             axes.set_ylim(0, max(one.rhos) * 1.05)
     for axes in panels[:, 0]:
         axes.set_ylabel("ρ = s/k")
@@ -130,22 +134,32 @@ def figure(rows: Sequence[Result]) -> Figure:
     picture.colorbar(time, ax=list(panels[1]), label="CPU milliseconds a signal", pad=0.01)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     picture.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10, facecolor="0.6"
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(3, len(labels)),
+        fontsize=11,
+        facecolor="0.6",
     )
     first = rows[0]
     seeds, n = len({row.seed for row in rows}), first.metrics["signals"]
     picture.suptitle(
-        f"{_named(law)} coefficients, {_named(first.config['ensemble'])} A, "
-        f"d = {first.config['d']}, {n * seeds} signals a point: share with relative error ≤ 10⁻³\n"
-        "(logistic fits at each δ, bars: 95 %), and CPU time",
+        f"{_named(law)} nonzeros, {_named(first.config['ensemble'])} A, d = {first.config['d']}, "
+        f"{n * seeds} signals a point. Above: share recovered, with relative error ≤ 10⁻³ (lines: "
+        f"logistic fits at each δ, bars: 95 %).\nBelow: CPU time, one thread of {_cpus(rows)}",
         fontsize=11 if len(shown) > 3 else 8,
     )
     return picture
 
 
+def _cpus(rows: Sequence[Result]) -> str:
+    return ", ".join(sorted({str(row.environment.get("cpu", "a CPU")) for row in rows}))
+
+
 def _contours(axes: Axes, one: Diagram) -> None:
     for level, (colour, dash, width) in _LINES.items():
-        _contour(axes, one, level, colour, "o" if level == 0.5 else "", dash, width, f"{level:.0%}")
+        label = f"{100 * level:.0f} % of signals recovered"
+        _contour(axes, one, level, colour, "o" if level == 0.5 else "", dash, width, label)
     deltas = np.linspace(0.01, 0.99, 99)
     curve = [donoho_tanner(float(delta)) for delta in deltas]
     axes.plot(deltas, curve, color=_THEORY, lw=2, label="ℓ1 (Donoho–Tanner)")
@@ -176,6 +190,7 @@ def _contour(
         marker=marker,
         ms=4,
         label=label,
+        path_effects=[withStroke(linewidth=width + 1.2, foreground="0.3")],  # on yellow
     )
 
 

@@ -11,20 +11,12 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
-from studies.rip_figure import wilson
+from studies.intervals import wilson
+from studies.palette import COLOURS, MARKERS
 
 __all__ = ["STAGES", "counts", "figure", "table"]
 
-# Okabe and Ito's colours, told apart by the colour-blind; markers and lines repeat what they say.
-_STYLES = (
-    ("#0072B2", "o", "-"),
-    ("#D55E00", "s", "--"),
-    ("#009E73", "^", "-."),
-    ("#CC79A7", "D", ":"),
-    ("#E69F00", "v", "-"),
-    ("#56B4E9", "P", "--"),
-    ("#000000", "X", "-."),
-)
+_STYLES = tuple(zip(COLOURS, MARKERS, ("-", "--", "-.", ":", "-", "--", "-."), strict=True))
 #: What is computed in the precision; the rest is float32.
 STAGES = {
     "measurement": "y = A x",
@@ -32,6 +24,14 @@ STAGES = {
     "both": "both products; the solver fits with float32 A",
     "stored": "both products, and A itself is kept in the format",
 }
+#: The same in a legend.
+_SAID = {
+    "measurement": "measurement A x rounded",
+    "correlation": "correlation Aᵀ r rounded",
+    "both": "both products rounded",
+    "stored": "both, and A itself stored so",
+}
+_LAWS = {"gaussian": "Gaussian", "signs": "±1", "power-law": "±1/rank"}
 _BOTH = "both"
 _PLAIN = {"scale": 1.0, "ensemble": "gaussian"}
 _REFERENCE = {**_PLAIN, "solver": "omp"}
@@ -48,33 +48,43 @@ def counts(rows: Sequence[Result], stage: str) -> tuple[int, int]:
 def figure(rows: Sequence[Result]) -> Figure:
     """Supports kept by stage and by law, error of the values, and supports kept by solver."""
     sizes = list(dict.fromkeys(_size(row) for row in rows))
-    picture = Figure(figsize=(max(9, 4.7 * len(sizes)), 13), dpi=130, layout="constrained")
+    picture = Figure(figsize=(max(9, 4.7 * len(sizes)), 14.5), dpi=130, layout="constrained")
     panels = picture.subplots(4, len(sizes), squeeze=False)
     for column, (d, k, s) in enumerate(sizes):
         own = [row for row in rows if _size(row) == (d, k, s)]
         omp = _where(own, **_REFERENCE)
         gaussian = _where(omp, law="gaussian")
         by_stage, by_law, errors, by_solver = panels[:, column]
-        by_stage.set_title(f"d = {d}, k = {k}, s = {s}\n\nby stage (omp, Gaussian coefficients)")
+        where = f"d = {d}, k = {k}, s = {s}"
+        by_stage.set_title(
+            f"{where}\n\nsupports kept, by what is rounded\n(omp, Gaussian nonzeros)"
+        )
         for i, stage in enumerate(STAGES):
-            _kept(by_stage, gaussian, stage, i, label=stage)
+            _kept(by_stage, gaussian, stage, i, label=_SAID[stage])
             _errors(errors, gaussian, stage, i)
-        by_law.set_title("by law of the coefficients (omp, both)")
+        by_law.set_title("supports kept, by law of the nonzeros\n(omp, both products rounded)")
         for i, law in enumerate(dict.fromkeys(row.config["law"] for row in omp)):
-            _kept(by_law, _where(omp, law=law), _BOTH, i, label=law)
-        errors.set_title("by stage (omp, Gaussian coefficients)")
+            _kept(by_law, _where(omp, law=law), _BOTH, i, label=_LAWS.get(law, law))
+        errors.set_title("error where kept, by what is rounded\n(omp, Gaussian nonzeros)")
         errors.set(yscale="log", ylabel="median ‖x̂ − x‖/‖x‖")
         _solvers(by_solver, _where(own, law="gaussian", precision="bf16", **_PLAIN))
-        by_solver.set_title("bf16 by solver (Gaussian coefficients)")
+        by_solver.set_title("supports kept with bf16, by solver\n(Gaussian nonzeros)")
         for axes in (by_stage, by_law, errors):
             _bits_axis(axes)
         for axes in (by_stage, by_law):
             axes.set(ylim=(-4, 104), ylabel="supports kept, %")
+        for axes in panels[:, column]:
+            axes.title.set_fontsize(10.5)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=False, fontsize=9, loc="lower left")
+                low = {"loc": "lower left", "bbox_to_anchor": (0, 0)}
+                free = {"loc": "lower right", "bbox_to_anchor": (1, 0.1)}  # above what is exact
+                place: dict[str, Any] = free if axes is errors else low
+                axes.legend(framealpha=0.8, edgecolor="none", fontsize=9, **place)
     picture.suptitle(
-        "Of the supports that float64 finds, those found in lower precision (95 % intervals)",
-        fontsize=13,
+        "Of the supports that float64 finds, those that a rounded solver finds, too (kept), and\n"
+        "the error of the values where they are kept (bars: 95 % intervals, of errors: standard "
+        "error)",
+        fontsize=12,
     )
     return picture
 
@@ -143,11 +153,15 @@ def _errors(axes: Axes, rows: Sequence[Result], stage: str, place: int) -> None:
             points.append((bits * 1.025 ** (place - 1.5), np.mean(found), _standard_error(found)))
     if points:
         bits, error, spread = np.array(points).T
-        axes.errorbar(bits, error, spread, color=colour, marker=marker, ls=line, capsize=2)
+        label = _SAID[stage]
+        axes.errorbar(
+            bits, error, spread, color=colour, marker=marker, ls=line, capsize=2, label=label
+        )
 
 
 def _solvers(axes: Axes, rows: Sequence[Result]) -> None:
     solvers = list(dict.fromkeys(row.config["solver"] for row in rows))
+    labelled = False
     for place, solver in enumerate(solvers):
         own = _where(rows, solver=solver)
         if not counts(own, _BOTH)[1]:
@@ -163,7 +177,9 @@ def _solvers(axes: Axes, rows: Sequence[Result]) -> None:
                 marker=_STYLES[i][1],
                 capsize=2,
                 ls="none",
+                label=None if labelled else _SAID[stage],
             )
+        labelled = True
     axes.set_yticks(range(len(solvers)), [textwrap.fill(name, 12) for name in solvers])
     axes.set(xlim=(-2, 103), xlabel="supports kept, %", ylim=(len(solvers) - 0.5, -0.5))
     axes.grid(axis="x", alpha=0.3)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from sgc.finetune.batches import collate
-from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.finetune.train import batch_loss
 from sgc.report import effective_ranks
 from studies.fine_tuning import FineTuning
+from studies.moment_watch import gradient
 from studies.spectra import needed_ranks
 
 __all__ = ["THRESHOLDS", "Watch"]
@@ -45,7 +45,7 @@ class Watch:
             return
         ready, found = self.run.ready, self.found
         found["steps"].append(step)
-        self._note(found["needed"], {name: _gradient(p) for name, p in ready.targets.items()})
+        self._note(found["needed"], {name: gradient(p) for name, p in ready.targets.items()})
         ranks = effective_ranks(ready.optimizer)
         for (name, p), one in zip(ready.targets.items() if ranks else (), ranks, strict=True):
             found["live"].setdefault(name, []).append(one.rank)
@@ -81,9 +81,3 @@ class Watch:
             ranks = needed_ranks(G, thresholds=[*THRESHOLDS.values()])
             for lists, rank in zip(into.values(), ranks, strict=True):
                 lists.setdefault(name, []).append(rank)
-
-
-def _gradient(p: Tensor) -> Tensor:
-    if p.grad is None:
-        raise ConfigError("the method does not train the targets themselves")
-    return p.grad

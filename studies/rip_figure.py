@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,8 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
+from studies.intervals import wilson
+from studies.palette import COLOURS, MARKERS
 
 __all__ = [
     "THEOREMS",
@@ -21,7 +24,6 @@ __all__ = [
     "typical_delta",
     "union_bound",
     "welch",
-    "wilson",
 ]
 
 
@@ -74,12 +76,6 @@ def welch(d: int, k: int) -> float:
     return math.sqrt(max(d - k, 0) / (k * (d - 1)))
 
 
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a probability of which ``hits`` of n were seen (Wilson 1927)."""
-    centre, spread = hits + z * z / 2, z * math.sqrt(hits * (n - hits) / n + z * z / 4)
-    return (centre - spread) / (n + z * z), (centre + spread) / (n + z * z)
-
-
 def figure(rows: Sequence[Result]) -> Figure:
     """δ between its bounds, theorem by theorem, and OMP's own record, by κ; a column a size.
 
@@ -95,7 +91,18 @@ def figure(rows: Sequence[Result]) -> Figure:
     panels = picture.subplots(count, len(sizes), sharex="col", squeeze=False)
     for column, (d, s) in enumerate(sizes):
         own = [row for row in large if _size(row) == (d, s)]
+        shown: dict[tuple[int, float], str] = {}
         for axes, theorem in zip(panels[:, column], THEOREMS, strict=False):
+            asked = theorem.order(s), round(theorem.limit(s), 9)
+            if asked in shown:
+                note = (
+                    f"{theorem.name} at s = {s}:\nδ of order {asked[0]} below {asked[1]:.2f}, too"
+                )
+                text = f"{note}, as\nfor {shown[asked]} above"
+                axes.text(0.5, 0.5, text, transform=axes.transAxes, **_MIDDLE)
+                axes.set_axis_off()
+                continue
+            shown[asked] = theorem.name
             _bounds(axes, own, theorem, styles)
             axes.set_ylabel(f"δ, order {theorem.order(s)}")
         _record(panels[-1, column], own, styles)
@@ -145,9 +152,9 @@ def _table(rows: Sequence[Result], theorem: Theorem) -> Table:
 
 
 _LOWER = ("random", "grown", "scaled")
-# Okabe and Ito's colours, told apart by the colour-blind; markers repeat what they say.
-_STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
+_STYLES = tuple(zip(COLOURS, MARKERS, strict=True))
 _LIMIT = "#B00020"
+_MIDDLE: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11}
 _THEORY = {
     "one Gaussian support, $(1 + \\sqrt{m/k})^2 - 1$": ("-", 1.2),
     "Gaussian union bound, 95 %": (":", 1.6),

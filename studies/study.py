@@ -64,6 +64,8 @@ class Study:
       generator; its ``initial_seed()`` seeds what takes seeds) and returns JSON values;
     - ``figure(rows)``: the picture of :class:`sgc.results.Result` rows, a matplotlib ``Figure``;
     - ``table(rows)``, if it likes: a rich ``Table``, or several;
+    - ``inputs(config)``, if trials read files: a digest of those that this one reads, ``""`` for
+      none. It is a part of the trial's identity, and the row has it as the metric ``inputs``;
     - ``PAIRED``, if it likes: names of fields that do not decide what is drawn, such as the solver,
       so that equal problems meet every value;
     - ``ALONE = True``, if trials measure the machine: one runs at a time, whatever ``--jobs`` says,
@@ -102,9 +104,19 @@ class Study:
             )
         return presets[name]
 
+    def inputs(self, config: Any) -> str:
+        """A digest of the files that a trial reads; ``""`` if it reads none."""
+        found: str = self.module.inputs(config) if hasattr(self.module, "inputs") else ""
+        return found
+
     def run_id(self, config: Any, seed: int) -> str:
-        """12 hexadecimal digits of a trial: equal for equal studies, configs and seeds."""
-        text = json.dumps([self.kind, asdict(config), seed], sort_keys=True)
+        """12 hexadecimal digits of a trial: equal for equal studies, configs, seeds and inputs."""
+        return self.identity(asdict(config), seed, self.inputs(config))
+
+    def identity(self, config: Mapping[str, Any], seed: int, inputs: str = "") -> str:
+        """The same of what a row says: its config, its seed and its metric ``inputs``."""
+        parts = [self.kind, config, seed, *([inputs] if inputs else [])]
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def generator(self, config: Any, seed: int) -> torch.Generator:

@@ -32,4 +32,4 @@ def study(
         raise MissingDependencyError(
             f"the studies cannot be run: {error}", name=error.name
         ) from error
-    module.main([*(arguments or ["--help"])])
+    module.main([*(arguments or ["--help"])], program="sgc study")

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from sgc.finetune.defaults import resolve_method
 from sgc.finetune.prepare import prepare
 from sgc.finetune.task import locate
 from sgc.finetune.train import backward
+from studies import captured as module
+from studies.capture import OUT as CAPTURED_INTO
 from studies.capture import chosen_layers, largest_entries
-from studies.captured import COMMAND, GRADIENTS, captured, provenance
+from studies.captured import COMMAND, GRADIENTS, VARIABLE, captured, digest, provenance, shape
 from studies.cli import app
 from tests.finetune.conftest import tiny_csv, tiny_model  # noqa: F401 - fixtures
 
@@ -100,6 +104,62 @@ def test_a_file_that_is_missing_or_another_says_which_command_makes_it(tmp_path)
     other.write_text("text", "utf-8")
     with pytest.raises(ConfigError, match=f"no file of gradients.*again {COMMAND}"):
         captured(other)
+
+
+def written(path, *, shapes=((2, 3),), value=5.0, created="then"):
+    """A file of one entry a matrix."""
+    n = len(shapes)
+    np.savez(
+        path,
+        name=np.array([f"layer.{i}" for i in range(n)]),
+        step=np.ones(n, dtype=np.int64),
+        shape=np.array(shapes, dtype=np.int32),
+        index=np.zeros((n, 1), dtype=np.int32),
+        values=np.full((n, 1), value, dtype=np.float32),
+        energy=np.full(n, value**2),
+        metadata=np.array(json.dumps({"created_at": created})),
+    )
+    return path
+
+
+def test_a_digest_is_of_the_gradients_alone(tmp_path):
+    first = digest(written(tmp_path / "a.npz"))
+    assert digest(written(tmp_path / "b.npz", created="now")) == first
+    assert digest(written(tmp_path / "c.npz", value=6.0)) != first
+    (tmp_path / "c.npz").replace(tmp_path / "a.npz")
+    assert digest(tmp_path / "a.npz") != first  # of what is there now
+    assert captured(tmp_path / "a.npz")[0].values.tolist() == [6.0]
+
+
+def test_the_shape_is_the_commonest_of_the_file(tmp_path):
+    path = written(tmp_path / "a.npz", shapes=[(2, 3), (4, 5), (4, 5)])
+    assert shape(path) == (4, 5)
+    assert shape() == (384, 384)
+    with pytest.raises(ConfigError, match="no captured gradients"):
+        shape(tmp_path / "none.npz")
+
+
+def test_another_file_is_chosen_for_a_while(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    committed, path = digest(), written(tmp_path / "own.npz")
+    with module.using(path):
+        assert digest() == digest(path) != committed
+        assert len(captured()) == 1
+        assert module.available()
+    assert digest() == committed
+    with pytest.raises(ConfigError, match="no captured gradients"), module.using(tmp_path / "x"):
+        pass
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "gone.npz"))  # as a worker has it
+    with pytest.warns(UserWarning, match="gone.npz: points that need them are left out"):
+        assert not module.available()
+
+
+def test_a_capture_leaves_the_committed_file_alone():
+    assert CAPTURED_INTO.resolve() != GRADIENTS.resolve()
+    assert not CAPTURED_INTO.is_relative_to("results")
+    done = CliRunner().invoke(app, ["run", "kappa", "--gradients", "no-such.npz"])
+    assert done.exit_code == 2
+    assert "no captured gradients in no-such.npz" in done.output
 
 
 def test_the_stored_gradients_are_whole():

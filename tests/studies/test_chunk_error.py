@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -138,6 +139,25 @@ def test_the_sharp_bound_is_attained(c, s, factor):
     assert bool(error <= right)
 
 
+def test_the_sharp_bound_is_not_attained_where_s_fills_no_whole_chunks():
+    """d = 6, c = 2, s = 4: 3 < s and 3 ∤ s. Four entries miss one at most: 1/2, not 2/3."""
+    places = itertools.combinations(range(6), 4)
+    G = torch.full((15, 6), 1 - 1e-9, dtype=torch.float64)
+    for row, own in zip(G, places, strict=True):
+        row[list(own)] = 1
+    error, right = squares_of(G, create("chunker", "contiguous", chunks=2), 4)["sharp"]
+    assert right / 4 == pytest.approx(2 / 3)
+    assert (error / 4).max().item() == pytest.approx(1 / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_entries_that_are_not_finite_are_refused(bad):
+    G = torch.ones(3, 8, dtype=torch.float64)
+    G[1, 2] = bad
+    with pytest.raises(ValueError, match="1 of 3 gradients have NaN or infinite entries"):
+        selections(G, create("chunker", "contiguous", chunks=2), 2)
+
+
 def test_the_corrected_bound_needs_one_rule_for_ties():
     """Four equal entries, s = 2, c = 2: selections that differ in both have twice the bound."""
     G = torch.ones(1, 4, dtype=torch.float64)
@@ -254,8 +274,18 @@ def test_of_captured_gradients_the_error_is_known_between_two_limits(stored, nam
 def test_what_was_not_captured_is_said(stored):
     with pytest.raises(ConfigError, match="only 128 entries"):
         trial(config(law="captured", chunks=1, sparsity=129, rows=32, columns=32), draw())
-    with pytest.raises(ConfigError, match=r"of shape \(64, 64\)"):
+    with pytest.raises(ConfigError, match=r"of shape \(64, 64\), most are of \(32, 32\)"):
         trial(config(law="captured"), draw())
+
+
+def test_the_captured_points_follow_the_file(stored, tmp_path, monkeypatch):
+    real = [p for p in PRESETS["default"].configs() if p.law == "captured"]
+    assert {(p.rows, p.columns) for p in real} == {(32, 32)}
+    assert chunk_error.inputs(real[0]) == captured_module.digest()
+    assert chunk_error.inputs(config()) == ""
+    monkeypatch.setattr(captured_module, "GRADIENTS", tmp_path / "none.npz")
+    with pytest.warns(UserWarning, match="no captured gradients"):
+        assert {p.law for p in PRESETS["default"].configs()} == set(LAWS)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +320,7 @@ def made_row(law, chunker, chunks, mean, *, printed=1.5, seed=0, broken=0):
     metrics.update(error_low=mean, printed=printed, cases=100)
     metrics["violations"] |= {"printed": broken}
     metrics["tightest"] |= {"printed": mean / printed}
+    metrics["inputs"] = "0123456789ab"
     made = settings.__dict__ | {"chunks": chunks}
     return Result(run_id="a", kind="study-chunk-error", config=made, seed=seed, metrics=metrics,
                   environment={})  # fmt: skip
@@ -324,6 +355,8 @@ def test_figure_and_tables_tell_where_the_printed_bound_is_broken():
     dotted = [line for line in lines if line.get_linestyle() == ":"]
     assert len(dotted) == 1
     assert dotted[0].get_ydata() == pytest.approx([1.5, 0.2])
+    starts = [line.get_xdata()[-1] for line in lines if line.get_marker() in {"o", "s"}]
+    assert starts[0] == 4 < starts[1]  # what coincides lies side by side
     bound = next(line for line in lines if line.get_color() == "black")
     assert bound.get_ydata()[0] == pytest.approx(1.0)
 

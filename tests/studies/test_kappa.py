@@ -1,3 +1,4 @@
+import io
 import json
 import warnings
 from dataclasses import asdict, replace
@@ -5,6 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from scipy.integrate import quad
 from scipy.optimize import linprog, minimize_scalar
 from sklearn.linear_model import LogisticRegression, orthogonal_mp
@@ -13,11 +15,12 @@ from typer.testing import CliRunner
 from sgc.finetune.config import ConfigError
 from sgc.problems import LAWS
 from sgc.registry import available, create
-from sgc.results import Result
+from sgc.results import Result, ResultStore
 from studies import kappa as study
-from studies.captured import Captured
+from studies.captured import GRADIENTS, VARIABLE, Captured, digest, using
 from studies.cli import app
 from studies.intervals import (
+    coefficients,
     donoho_tanner,
     fit_logistic,
     l1_kappa,
@@ -26,7 +29,9 @@ from studies.intervals import (
     wilson,
 )
 from studies.kappa import PRESETS, Config, laws, trial
-from studies.kappa_figure import curves, figure, table
+from studies.kappa_curves import curves
+from studies.kappa_figure import figure
+from studies.kappa_tables import table
 from studies.plugins import solvers
 from studies.study import Study, find
 
@@ -36,7 +41,7 @@ SMALL = Config(d=64, k=24, sparsity=3, signals=40)
 
 def made(config, *, exact, seed=0):
     counts = {"signals": config.signals, "exact": exact, "accurate": exact, "statuses": {}}
-    metrics = {**counts, "energy": exact / config.signals}
+    metrics = {**counts, "energy": exact / config.signals, "seconds_per_signal": 0.002}
     return Result(
         run_id=STUDY.run_id(config, seed),
         kind=STUDY.kind,
@@ -89,6 +94,19 @@ def test_the_logistic_fit_is_the_likelihoods_maximum():
         assert found.low < truth < found.high
         assert found.high - found.low < 0.5
         assert fit.rate(found.at) == pytest.approx(level)
+
+
+def test_many_fits_at_once_are_the_fits_one_by_one():
+    x, draw = [3.0, 5, 8, 12], np.random.default_rng(6)
+    n = draw.integers(1, 60, (20, 4))
+    good = draw.binomial(n, [0.0, 0.2, 0.9, 1.0])
+    good[0], good[1] = 0, n[1]
+    good[2], n[2] = (0, 3, 0, 0), (0, 7, 0, 0)  # one x says nothing of a slope
+    found = coefficients(x, good, n)
+    assert np.isnan(found[:3]).all()
+    for got, a, b in zip(found[3:], good[3:], n[3:], strict=True):
+        fit = fit_logistic(x, a.tolist(), b.tolist())
+        assert got == pytest.approx((fit.intercept, fit.slope), rel=1e-6)
 
 
 def test_the_intervals_of_crossings_cover():
@@ -164,7 +182,7 @@ def test_counts_are_those_of_scikit_learns_omp(law, noise):
     config = replace(SMALL, k=14, law=law, noise=noise, matrices=1)
     generator = STUDY.generator(config, 0)
     found, seed = trial(config, generator), generator.initial_seed()
-    support, values = study._signals(config, seed)
+    support, values, _ = study._signals(config, seed)
     A = create("projection", "gaussian", 14, 64, seed=study.derived_seed(seed, "A", 0))
     A = A.to_dense().double().numpy()
     norms = np.linalg.norm(A, axis=0)
@@ -247,17 +265,18 @@ def gradients(monkeypatch):
         kept.append(
             Captured(name="w", step=step, shape=(10, 20), numel=200, energy=energy, **entries)
         )
-    study._gradients.cache_clear()
     monkeypatch.setattr(study, "captured", lambda: kept)
-    yield kept
-    study._gradients.cache_clear()
+    return kept
 
 
 def test_captured_signals_are_the_largest_entries_of_each_chunk(gradients):
     assert laws()[-1] == "captured"
     config = Config(d=64, k=24, sparsity=3, law="captured", signals=8)
-    support, values = study._signals(config, 3)
+    support, values, sources = study._signals(config, 3)
     assert support.shape == (8, 3)  # ⌈200/64⌉ = 4 chunks of 50, of both gradients
+    for n, one in enumerate(gradients):
+        largest = values[sources == n].abs().max()
+        assert largest == np.abs(one.values).max()
     assert support.max() < 50
     wanted = []
     for n, one in enumerate(gradients):
@@ -270,23 +289,47 @@ def test_captured_signals_are_the_largest_entries_of_each_chunk(gradients):
     assert np.array(sorted(map(tuple, found))) == pytest.approx(
         np.array(sorted(map(tuple, wanted)))
     )
-    assert same(config)["signals"] == 8
+    found = same(config)
+    assert found["signals"] == 8
+    assert found["by_gradient"]["signals"] == [4, 4]
+    for what in ("exact", "accurate"):
+        assert sum(found["by_gradient"][what]) == found[what]
     assert same(replace(config, signals=100))["signals"] == 8  # there are no more
+    assert "by_gradient" not in same(SMALL)
     with pytest.raises(ConfigError, match="fewer nonzeros"):
         study._signals(replace(config, k=50, sparsity=50), 3)
 
 
-def test_without_gradients_the_law_is_left_out(monkeypatch):
-    def none():
-        raise ConfigError("no file")
+def test_the_gradients_are_counted_one_by_one(gradients, monkeypatch):
+    """Those of the second are of zeros but for one entry a chunk, and too easy to miss."""
+    config = Config(d=64, k=64, sparsity=1, law="captured", ensemble="srht", signals=8)
+    assert same(config)["by_gradient"]["exact"] == [4, 4]
+    few = replace(gradients[1], index=gradients[1].index[:2], values=gradients[1].values[:2])
+    monkeypatch.setattr(study, "captured", lambda: [gradients[0], few])
+    counts = same(config)["by_gradient"]
+    assert counts["signals"][0] == 4
+    assert 1 <= counts["signals"][1] <= 2
 
-    study._gradients.cache_clear()
-    monkeypatch.setattr(study, "captured", none)
-    try:
+
+def test_which_gradients_are_read_is_a_part_of_the_trial(tmp_path):
+    config = replace(SMALL, law="captured")
+    assert study.inputs(SMALL) == ""
+    assert study.inputs(config) == digest()
+    with np.load(GRADIENTS) as file:
+        arrays = dict(file)
+    arrays["values"] = 2 * arrays["values"]
+    np.savez(tmp_path / "other.npz", **arrays)
+    there = STUDY.run_id(config, 0)
+    with using(tmp_path / "other.npz"):
+        assert STUDY.run_id(config, 0) != there
+
+
+def test_without_gradients_the_law_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "none.npz"))
+    with pytest.warns(UserWarning, match="no captured gradients"):
         assert laws() == list(LAWS)
+    with pytest.warns(UserWarning, match="left out"):
         assert {c.law for c in PRESETS["smoke"].configs()} == set(LAWS)
-    finally:
-        study._gradients.cache_clear()
 
 
 # Presets, command, figure
@@ -368,26 +411,125 @@ def test_the_figure_and_the_table_read_rows_only(tmp_path):
         figure(rows[:4]).savefig(tmp_path / "x.png")
         figure(rows[-2:]).savefig(tmp_path / "x.png")  # one nonzero only
     axes = picture.axes
-    assert axes[0].get_ylabel() == "probability of exact support"
+    assert [one.get_title().partition("\n")[0] for one in axes] == [
+        "omp by law of the nonzeros",
+        "by solver, ±1 nonzeros",
+        "omp with noise",
+    ]
+    assert axes[0].get_ylabel() == "share of supports found exactly"
     assert all("κ = k/s" in one.get_xlabel() for one in axes)
     labels = [text.get_text() for text in axes[0].get_legend().get_texts()]
-    assert labels == ["Gaussian", "±1"]
+    assert labels == ["Gaussian (n 100)", "±1 (n 100)"]
+    assert all(one.get_legend() for one in axes)
     lines = {round(float(line.get_xdata()[0]), 3) for line in axes[0].lines}
     assert {round(omp_kappa(64, 4), 3), round(l1_kappa(64, 4), 3)} <= lines
-    clean, noisy, single = table(rows)
+    choice, clean, noisy, single = table(rows)
     cells = {c.header: list(c.cells) for c in clean.columns}
     ends = [wilson(good, 100) for good in (99, 20, 0)]
-    assert cells["κ = 7"][:3] == [
-        f"{rate:.3f} ±{(high - low) / 2:.3f}"
-        for rate, (low, high) in zip((0.99, 0.2, 0), ends, strict=True)
+    spread = [
+        f"{rate} ±{f'{(high - low) / 2:.3f}'[1:]}"
+        for rate, (low, high) in zip((".990", ".200", ".000"), ends, strict=True)
     ]
-    assert cells["energy, 7"][:3] == ["0.990", "0.200", "0.000"]
+    assert cells["κ 7"][:3] == spread
+    assert cells["κ 5"][:3] == [".60", ".01", ".00"]
+    assert cells["energy"][:3] == [".990", ".200", ".000"]
     assert first.energy == pytest.approx([0.2, 0.6, 0.99, 1])
     fit = curves(rows)[0].fit("exact").crossing(0.5)
     assert cells["κ of 50 %"][0] == f"{fit.at:.1f} ({fit.low:.1f}–{fit.high:.1f})"
     assert cells["κ of 95 %"][1:3] == ["> 9", "> 9"]
     assert next(c for c in single.columns if c.header == "κ of 50 %")._cells == ["< 3"]
     assert [one.row_count for one in (clean, noisy, single)] == [3, 1, 1]
+    chosen = {c.header: list(c.cells) for c in choice.columns}
+    assert chosen["solver"] == ["omp", "iht"]
+    assert chosen["±1"] == spread[1:]
+    assert chosen["Gaussian"] == [spread[0], ""]
+    assert chosen["ms a signal"] == ["2.0", "2.0"]
+
+
+def test_a_grid_of_ones_own_has_its_rates_and_the_papers_stands_for_one_that_is_too_fine():
+    rows = rows_of("gaussian", {2: 10, 9: 70, 15: 99})
+    cells = {c.header: list(c.cells) for c in table(rows)[0].columns}
+    low, high = wilson(70, 100)
+    assert [cells[f"κ {k}"][0][:4] for k in (2, 9, 15)] == [".100", ".700", ".990"]
+    assert cells["κ 9"][0].endswith(f"±{(high - low) / 2:.3f}".replace("0.", "."))
+    assert "energy" not in cells
+    many = rows_of("gaussian", dict.fromkeys(range(3, 15), 50))
+    heads = [c.header for c in table(many)[0].columns]
+    assert [head for head in heads if head.startswith("κ ") and "of" not in head] == [
+        *("κ 5", "κ 6", "κ 7", "κ 8")
+    ]
+
+
+def test_solvers_with_the_same_counts_share_a_line():
+    rates = {3: 0, 7: 60, 9: 90}
+    rows = [*rows_of("signs", rates), *rows_of("signs", rates, solver="omp-inverse-cholesky")]
+    axes = figure(rows).axes[1]
+    (label,) = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert label == "omp =\nomp-inverse-cholesky\n(n 100)"
+
+
+def test_the_committed_rows_fit_the_width_of_a_pipe():
+    path = GRADIENTS.with_name("kappa.jsonl")
+    console = Console(width=140, file=io.StringIO())
+    for one in table(ResultStore(path).load()):
+        console.print(one)
+    text = console.file.getvalue()
+    assert "κ of 95 %" in text
+    assert "…" not in text
+
+
+# Chunks of a gradient, which are alike
+
+
+def grouped(counts, of):
+    """Rows of captured signals: κ → exact of each gradient."""
+    for kappa, exact in counts.items():
+        config = Config(d=64, k=4 * kappa, sparsity=4, law="captured", signals=len(exact) * of)
+        row = made(config, exact=sum(exact))
+        each = {"signals": [of] * len(exact), "exact": exact, "accurate": exact}
+        yield replace(row, metrics={**row.metrics, "by_gradient": each})
+
+
+def test_intervals_of_captured_signals_are_those_of_gradients():
+    """A gradient's chunks all succeed or all fail: 24 trials, not 24 × 40."""
+    alike = {3: [0] * 24, 7: [40] * 12 + [0] * 12, 9: [40] * 20 + [0] * 4}
+    (curve,) = curves(list(grouped(alike, 40)))
+    share, low, high = curve.rates("exact")[1]
+    assert share == 0.5
+    narrow, wide = wilson(480, 960), wilson(12, 24)
+    assert high - low > 5 * (narrow[1] - narrow[0])
+    assert (low, high) == pytest.approx(wide, abs=0.03)
+    assert curve.rates("exact")[0] == (0.0, *wilson(0, 960))  # where a bootstrap says nothing
+    independent = curve.fit("exact").crossing(0.5)
+    found = curve.crossing("exact", 0.5)
+    assert found.at == independent.at
+    assert found.low < independent.low < independent.high < found.high
+    even = {3: [0] * 24, 7: [20] * 24, 9: [35] * 24}
+    (curve,) = curves(list(grouped(even, 40)))
+    assert curve.rates("exact")[1][1:] == wilson(480, 960)  # and never narrower than that
+    assert curve.crossing("exact", 0.99) is None
+    again = curves(list(grouped(alike, 40)))[0]
+    assert again.rates("exact")[1] == (share, low, high)
+
+
+def test_the_intervals_of_gradients_cover():
+    draw, inside = np.random.default_rng(3), {"gradients": 0, "chunks": 0}
+    for _ in range(100):
+        exact = draw.binomial(40, draw.beta(1.5, 1.5, 24)).tolist()
+        (curve,) = curves(list(grouped({3: exact, 7: exact}, 40)))
+        _, low, high = curve.rates("exact")[0]
+        inside["gradients"] += low < 0.5 < high
+        low, high = wilson(sum(exact), 960)
+        inside["chunks"] += low < 0.5 < high
+    assert inside["gradients"] >= 88
+    assert inside["chunks"] < 60
+
+
+def test_rows_without_their_gradients_are_refused():
+    rows = [replace(r, metrics={**r.metrics}) for r in grouped({3: [0, 1], 7: [3, 4]}, 4)]
+    del rows[0].metrics["by_gradient"]
+    with pytest.raises(ConfigError, match="too narrow: measure them again"):
+        curves(rows)
 
 
 def test_the_question_is_the_first_line():

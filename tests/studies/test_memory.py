@@ -15,7 +15,7 @@ from studies import memory as study
 from studies.cli import app
 from studies.grid import points
 from studies.memory import Config, specs, trial
-from studies.memory_figure import break_even, draw, tables, total
+from studies.memory_figure import break_even, figure, table, total
 from studies.study import find
 
 
@@ -146,7 +146,7 @@ def test_a_wrong_prediction_is_shown(monkeypatch):
     monkeypatch.setattr(study, "predict", lambda *_, **__: Prediction(1, 0))
     config, found = measured("galore:rank=3")
     assert found["predicted_state"] == 1 != found["state"]
-    assert "0 of 1" in str(tables([kept(vars(config), found)])[0].title)
+    assert "0 of 1" in str(table([kept(vars(config), found)])[0].title)
 
 
 def test_a_trial_depends_on_config_and_seed_alone():
@@ -170,7 +170,7 @@ def test_the_figure_and_table_read_rows_only(tmp_path):
         row("mesgc", state=400, shared=4000, table_1=100.0),
         row("galore:rank=1", state=1200, table_1=300.0),
     ]
-    picture = draw(rows)
+    picture = figure(rows)
     (axes,) = picture.axes
     assert "%" in axes.get_xlabel()
     names = [text.get_text() for text in axes.get_yticklabels()]
@@ -183,10 +183,23 @@ def test_the_figure_and_table_read_rows_only(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         picture.savefig(tmp_path / "x.png")
-    (table,) = tables(rows)
-    cells = dict(zip([str(c.header) for c in table.columns], table.columns, strict=True))
+    (made,) = table(rows)
+    cells = dict(zip([str(c.header) for c in made.columns], made.columns, strict=True))
     assert list(cells["/Table 1"].cells) == ["1×", "11×", "1×"]
     assert list(cells["< GaLore"].cells) == ["never", "10", "–"]
+
+
+def test_what_a_shape_was_not_measured_with_is_said_and_options_are_set_apart():
+    large = row("mesgc", state=400)
+    large.config.update(rows=1024, columns=1024)
+    rows = [row("mesgc", state=400), row("sgc:projection=gaussian", state=400, shared=10**9), large]
+    small, wide = figure(rows).axes
+    assert not small.texts
+    (note,) = wide.texts
+    assert note.get_text().startswith("not run: A > 512 MiB")
+    assert note.get_position()[1] == 1  # its line
+    for axes in (small, wide):
+        assert [0.5, 0.5] in [list(line.get_ydata()) for line in axes.lines]  # between the two
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from sgc.results import ResultStore
 from studies import moment_sparsity as study
 from studies.cli import app
 from studies.moment_sparsity import Config, trial
-from studies.moment_sparsity_figure import draw
-from studies.moment_sparsity_tables import critical_scale, holds, select, tables, values
+from studies.moment_sparsity_figure import figure
+from studies.moment_sparsity_tables import critical_scale, holds, select, table, values
 from studies.moment_watch import Watch, energy_count, hit_rate, largest, participation
 from tests.finetune.conftest import tiny_csv, tiny_model  # noqa: F401 - fixtures
 
@@ -209,13 +209,16 @@ def test_the_command_trains_watches_and_draws(tiny, tmp_path):
     assert len(select(row, "moments", step=3)) == len(tiny.betas)
 
     others = [dataclasses.replace(row, seed=seed) for seed in (1, 2)]
-    picture = draw([row, *others])
+    picture = figure([row, *others])
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in picture.axes)
     assert "3 seeds" in picture.get_suptitle()
+    _, hits, failures, decoded = picture.axes
+    assert failures.get_ylim() == hits.get_ylim()  # shares end at 1
+    assert len(decoded.containers) == 2  # bars of both decodes
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         picture.savefig(tmp_path / "x.png")
-    held, sparse, diverging = tables([row, *others])
+    held, sparse, diverging = table([row, *others])
     assert held.row_count == len({r["kappa"] for r in row.metrics["recovery"]}) == 1
     assert sparse.row_count == len(tiny.betas)
     assert diverging.row_count == 2

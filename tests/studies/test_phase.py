@@ -151,7 +151,11 @@ def test_the_figure_and_the_table_read_rows_only(tmp_path):
     assert [axes.get_ylabel() for axes in (panels[0], panels[2])] == ["ρ = s/k"] * 2
     assert all(axes.get_xlabel() == "δ = k/d" for axes in panels[2:])
     labels = panels[0].get_legend_handles_labels()[1]
-    assert {"90%", "50%", "10%", "50 %, ±1", "ℓ1 (Donoho–Tanner)"} == set(labels)
+    assert {
+        *(f"{level} % of signals recovered" for level in (90, 50, 10)),
+        *("50 %, ±1 nonzeros", "ℓ1 (Donoho–Tanner)"),
+    } == set(labels)
+    assert "one thread of a CPU" in picture.get_suptitle()
     theory = next(one for one in panels[0].lines if "ℓ1" in str(one.get_label()))
     at = dict(zip(np.round(theory.get_xdata(), 2), theory.get_ydata(), strict=True))
     assert at[0.5] == pytest.approx(donoho_tanner(0.5))

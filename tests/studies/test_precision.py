@@ -12,10 +12,10 @@ from sgc.registry import create
 from sgc.results import Result
 from studies import precision
 from studies.cli import app
+from studies.intervals import wilson
 from studies.plugins import ensembles, solvers
 from studies.precision import PRECISIONS, STAGES, Config, RoundedOperator, keep_bits, trial
 from studies.precision_figure import counts, figure, table
-from studies.rip_figure import wilson
 from studies.study import find
 
 SMALL = Config(precision="bf16", d=256, k=64, sparsity=4, signals=60)
@@ -221,6 +221,12 @@ def test_figure_and_table_from_rows():
     ends = [sorted(segment[:, 1]) for segments in bars for segment in segments]
     assert any(np.allclose(end, [100 * low, 100 * high]) for end in ends)
     assert errors.get_yscale() == "log"
+    for axes in (by_stage, errors):
+        said = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert len(said) == len(STAGES)
+        assert "both products rounded" in said
+    titles = {axes.get_title().partition("s = 4")[2] for axes in (by_stage, errors)}
+    assert len(titles) == 2
     assert "float64 finds none" in [text.get_text() for text in by_solver.texts]
     lines = table(rows)
     assert len(lines.rows) == 6

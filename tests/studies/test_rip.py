@@ -1,7 +1,7 @@
 import itertools
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,9 +13,10 @@ from sgc.registry import create
 from sgc.results import Result
 from studies import rip
 from studies.cli import app
+from studies.intervals import wilson
 from studies.plugins import ensembles
 from studies.rip import Config, extremes, trial
-from studies.rip_figure import THEOREMS, figure, table, typical_delta, union_bound, welch, wilson
+from studies.rip_figure import THEOREMS, figure, table, typical_delta, union_bound, welch
 from studies.study import find
 
 SMALL = {"d": 20, "k": 12, "sparsity": 2, "supports": 60, "grown": 4, "signals": 20}
@@ -248,6 +249,21 @@ def test_figure_shows_bounds_limits_and_omp():
     heights = [bar.get_segments()[0] for bar in record.collections]
     low, high = wilson(90, 100)  # two seeds of 45 in 50
     assert any(np.allclose(sorted(h[:, 1]), [100 * low, 100 * high]) for h in heights)
+
+
+def test_one_nonzero_shows_its_one_constant_once():
+    """Of orders s + 1 = 2s, and with one limit."""
+    rows = []
+    for row in made():
+        orders = {"2": row.metrics["unit"]["5"]}
+        config = {**row.config, "sparsity": 1}
+        metrics = {**row.metrics, "unit": orders, "given": orders}
+        rows.append(replace(row, config=config, metrics=metrics))
+    bounds, again, record = figure(rows).axes
+    assert bounds.get_ylabel() == "δ, order 2"
+    assert not again.axison
+    assert "ℓ1 at s = 1" in again.texts[0].get_text()
+    assert record.axison
 
 
 def test_figure_of_sizes_with_exact_constants_alone():
