@@ -1,12 +1,30 @@
-"""Limits that the configs of several studies have."""
+"""Limits that the configs of several studies have, and what they ask of a solver."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from torch import Tensor
+
 from sgc.finetune.config import ConfigError
 from sgc.registry import did_you_mean
 
-__all__ = ["check_at_least", "check_known"]
+__all__ = ["check_answers", "check_at_least", "check_known"]
+
+
+def check_answers(solver: str, found: Tensor, true: Tensor) -> None:
+    """Hold the supports that a solver, perhaps a plug-in, found against the shape of the true ones.
+
+    One row for a batch of several would be compared with all of them.
+
+    Raises:
+        ValueError: the shapes differ; names both.
+    """
+    if found.shape != true.shape:
+        raise ValueError(
+            f"the solver {solver!r} answers {len(true)} signals of {true.shape[-1]} nonzeros with "
+            f"a support of shape {tuple(found.shape)}, not {tuple(true.shape)}: it must have a row "
+            "for each signal and s columns, −1 where unused"
+        )
 
 
 def check_at_least(config: Any, **limits: int) -> None:

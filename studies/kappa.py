@@ -51,22 +51,20 @@ signal: of captured ones, measured together, in one thread beside a load of 5.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from projections.seeding import stream
 from recovery import RecoveryResult
 from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
-from sgc.problems import LAWS, draw_signals
+from sgc.problems import LAWS
 from sgc.registry import create
-from studies.captured import available, captured, digest
-from studies.checks import check_known
+from studies.captured import available, digest
+from studies.checks import check_answers, check_known
 from studies.kappa_figure import figure
+from studies.kappa_signals import CAPTURED, dense, directions, draw
 from studies.kappa_tables import table
 from studies.plugins import ensembles, solvers
 from studies.study import Preset, product
@@ -87,7 +85,6 @@ __all__ = [
 #: (d_c, s_c): of the paper's Figure 3(c), with rank 32 and 64 chunks; a smaller one; and Table 5's.
 SIZES, ONE_SPARSE = ((2048, 31), (4096, 8)), (65536, 1)
 REFERENCE = "omp"  # the paper's solver, which meets every ensemble
-CAPTURED = "captured"
 KAPPAS = (3, 4, 5, 6, 7, 8, 10, 12, 16)
 NOISY_KAPPAS, NOISES = (5, 7, 8, 12), (0.01, 0.1)  # 7 and 12 for every solver
 PAIRED = ("solver", "ensemble", "noise", "signals")
@@ -148,34 +145,37 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         ``‖x̂ − x‖/‖x‖`` (None if not finite); ``energy``, the mean share of ``‖x‖²`` that lies on
         atoms found; ``seconds_per_signal``, with what the solver prepares for each A. Of captured
         signals ``by_gradient``: the three counts of each gradient's chunks, which are alike.
+
+    Raises:
+        ConfigError: no captured gradient has a chunk with as many entries.
+        ValueError: the solver's answers are not of the signals' shape.
     """
     seed = generator.initial_seed()
-    support, values, sources = _signals(config, seed)
+    drawn = draw(config.law, config.d, config.sparsity, signals=config.signals, seed=seed)
     solver = create("recovery", config.solver)
     exact, errors, energies, origins, seconds = [], [], [], [], 0.0
     statuses: dict[str, int] = {}
     for i in range(config.matrices):
         own = slice(i, None, config.matrices)
-        true, x = support[own], values[own].float()
+        true, x = drawn.support[own], drawn.values[own].float()
         if not len(true):
             continue
         A = create(
             "projection", config.ensemble, config.k, config.d, seed=derived_seed(seed, "A", i)
         )
-        y = A.matvec(_dense(true, x, config.d))
-        y = y + config.noise * torch.linalg.vector_norm(y, dim=1, keepdim=True) * _directions(
+        y = A.matvec(dense(true, x, config.d))
+        y = y + config.noise * torch.linalg.vector_norm(y, dim=1, keepdim=True) * directions(
             len(y), config.k, derived_seed(seed, "noise", i)
         )
         began = time.perf_counter()
         found: RecoveryResult = solver.solve(A, y, sparsity=config.sparsity)
         seconds += time.perf_counter() - began
         solver.forget()
+        check_answers(config.solver, found.support, true)
         exact.append((found.support.sort(1).values == true.sort(1).values).all(1))
-        origins.append(sources[own])
+        origins.append(drawn.sources[own])
         whole = torch.linalg.vector_norm(x, dim=1)
-        error = torch.linalg.vector_norm(
-            found.to_dense(config.d) - _dense(true, x, config.d), dim=1
-        )
+        error = torch.linalg.vector_norm(found.to_dense(config.d) - dense(true, x, config.d), dim=1)
         errors.append(error / whole)
         hit = (true[:, :, None] == found.support[:, None, :]).any(2)
         energies.append((x * hit).square().sum(1) / whole.square())
@@ -190,7 +190,7 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
     }
     grouped: dict[str, Any] = {}
     if config.law == CAPTURED:
-        of, count = torch.cat(origins), len(captured())
+        of, count = torch.cat(origins), drawn.gradients
         grouped["by_gradient"] = {
             what: of[good].bincount(minlength=count).tolist() for what, good in each.items()
         }
@@ -212,62 +212,6 @@ def laws() -> list[str]:
 def inputs(config: Config) -> str:
     """Which gradients a trial reads; none unless its signals are captured."""
     return digest() if config.law == CAPTURED else ""
-
-
-class _Signals(NamedTuple):
-    """Supports, values, and which gradient each signal is of, 0 unless captured."""
-
-    support: Int[Tensor, "signals s"]
-    values: Float[Tensor, "signals s"]
-    sources: Int[Tensor, " signals"]
-
-
-def _signals(config: Config, seed: int) -> _Signals:
-    """The first n are the same however many are asked for."""
-    if config.law == CAPTURED:
-        return _captured_signals(config, seed)
-    support, values = draw_signals(
-        config.d, config.sparsity, signals=config.signals, law=config.law, seed=seed
-    )
-    return _Signals(support, values, torch.zeros(len(support), dtype=torch.int64))
-
-
-def _captured_signals(config: Config, seed: int) -> _Signals:
-    """Each captured gradient is cut into c = ⌈numel/d⌉ chunks (``permuted``), with zeros up to d;
-    of each chunk the s largest entries stay. Chunks with fewer are left out.
-    """
-    supports, values, sources = [], [], []
-    for n, gradient in enumerate(captured()):
-        flat = torch.zeros(gradient.numel)
-        flat[torch.from_numpy(gradient.index)] = torch.from_numpy(gradient.values)
-        chunks = -(-gradient.numel // config.d)
-        cut = create("chunker", "permuted", chunks=chunks, seed=derived_seed(seed, "cut", n))
-        parts = cut.split(flat)
-        parts = parts[(parts != 0).sum(1) >= config.sparsity]
-        top = parts.abs().topk(config.sparsity, dim=1).indices
-        supports.append(top)
-        values.append(parts.gather(1, top))
-        sources.append(torch.full((len(top),), n))
-    if not sum(map(len, supports)):
-        raise ConfigError(
-            f"no captured gradient has a chunk of {config.d} with {config.sparsity} entries kept: "
-            "ask for fewer nonzeros, or capture with more entries"
-        )
-    whole = _Signals(torch.cat(supports), torch.cat(values), torch.cat(sources))
-    order = torch.from_numpy(stream(seed, "kappa", "order").permutation(len(whole.support)))
-    own = order[: config.signals]
-    return _Signals(*(part[own] for part in whole))
-
-
-def _directions(count: int, k: int, seed: int) -> Float[Tensor, "count k"]:
-    drawn = torch.from_numpy(stream(seed, "kappa", "noise").standard_normal((count, k)))
-    return torch.nn.functional.normalize(drawn, dim=1).float()
-
-
-def _dense(
-    support: Int[Tensor, "batch s"], values: Float[Tensor, "batch s"], d: int
-) -> Float[Tensor, "batch d"]:
-    return values.new_zeros(len(support), d).scatter_(1, support, values)
 
 
 def _budget(solver: str, d: int, signals: int) -> int:

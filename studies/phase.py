@@ -35,7 +35,7 @@ import torch
 from sgc.finetune.config import ConfigError
 from sgc.problems import LAWS, sparse_problem
 from sgc.registry import create
-from studies.checks import check_at_least, check_known
+from studies.checks import check_answers, check_at_least, check_known
 from studies.phase_figure import figure, table
 from studies.plugins import solvers
 from studies.study import Preset, product
@@ -101,6 +101,9 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         mistake and ``accurate`` with ``‖x̂ − x‖ ≤ 10⁻³ ‖x‖``; ``statuses`` of the solver;
         ``iterations``, their mean; ``cpu_seconds_per_signal``, in which other work on the machine
         does not count, with what is prepared for A.
+
+    Raises:
+        ValueError: the solver's answers are not of the signals' shape.
     """
     problem = sparse_problem(
         config.d,
@@ -116,6 +119,7 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
     began = time.process_time()
     found = solver.solve(problem.A, problem.y, sparsity=config.sparsity)
     seconds = time.process_time() - began
+    check_answers(config.solver, found.support, problem.support)
     same = (found.support.sort(1).values == problem.support.sort(1).values).all(1)
     x = problem.x()
     error = torch.linalg.vector_norm(found.to_dense(config.d) - x, dim=1)

@@ -51,7 +51,7 @@ from recovery import RecoveryResult
 from sgc.finetune.config import ConfigError
 from sgc.problems import LAWS, SparseProblem, sparse_problem
 from sgc.registry import create
-from studies.checks import check_at_least, check_known
+from studies.checks import check_answers, check_at_least, check_known
 from studies.plugins import ensembles, solvers
 from studies.precision_figure import STAGES, figure, table
 from studies.study import Preset, product
@@ -226,6 +226,9 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         the same and ``same``, signals with float64's support; ``overlap``, mean share of float64's
         support; ``kept``, signals found by float64 and by this; ``error_kept``, median error of
         those, None if there are none.
+
+    Raises:
+        ValueError: the solver's answers are not of the signals' shape.
     """
     problem = sparse_problem(
         config.d,
@@ -241,6 +244,7 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
     x = problem.x() * config.scale
     matrix = problem.A.to_dense()
     exact = solver.solve(problem.A, problem.A.matvec(x), sparsity=config.sparsity)
+    check_answers(config.solver, exact.support, problem.support)
     plain, rounded = (
         RoundedOperator(matrix.float(), p) for p in (PRECISIONS["float32"], precision)
     )

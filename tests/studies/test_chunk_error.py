@@ -271,6 +271,59 @@ def test_of_captured_gradients_the_error_is_known_between_two_limits(stored, nam
     assert found["violations"]["corrected"] == found["violations"]["contraction"] == 0
 
 
+@pytest.mark.parametrize("name", chunkers())
+def test_captured_inequalities_are_taken_where_what_is_unknown_breaks_least_and_holds_least(
+    stored, name
+):
+    """Selected entries that are unknown: 0 in the error and as large as can be on the right of the
+    printed bound; 0 in what the contractions' ‖G̃'‖² takes from ‖G‖². Chunks are padded, to 1032.
+    """
+    made = config(law="captured", chunker=name, chunks=12, sparsity=120, rows=32, columns=32)
+    found = trial(made, draw(2))
+    chunker = create("chunker", name, chunks=12, seed=draw(2).initial_seed())
+    sides = {which: [] for which in (*HOLDS, "printed", "contraction")}
+    for g in stored:
+        order = np.argsort(-np.abs(g), kind="stable")
+        filled = np.abs(g)
+        filled[order[128:]] = filled[order[127]]
+        top, chunked = oracle(filled.tolist(), chunker, 120)
+        of_top, of_chunked, error, unknown = (
+            (filled[list(places)] ** 2).sum()
+            for places in (top, chunked, top ^ chunked, chunked - set(order[:128].tolist()))
+        )
+        assert unknown > 0
+        whole = (g**2).sum()
+        lost = whole - (of_chunked - unknown)
+        for which, left, right in (
+            ("printed", error - unknown, 2 * (1 - 120 / 1024) * of_chunked),
+            ("contraction", lost, (1 - 120 / 1024) * whole),
+            ("padded", lost, (1 - 120 / 1032) * whole),
+            ("corrected", error, 2 * (1 - 1 / 12) * of_top),
+            ("sharp", error, 2 * (1 - 120 / 1032) * of_top),
+            ("repaired", error, (1032 / 120 - 1) * of_chunked),
+        ):
+            sides[which].append(left / right)
+    wanted = {which: max(shares) for which, shares in sides.items()}
+    assert found["tightest"] == pytest.approx(wanted, rel=1e-5)
+    assert found["violations"] == {
+        which: sum(share > 1 for share in shares) for which, shares in sides.items()
+    }
+
+
+def test_the_spread_is_that_of_a_sample():
+    """√(Σ(x − 3)²/(n − 1)) of 0, 1, 4, 7: 30/3; quantiles between neighbours; one case has none."""
+    found = chunk_error._spread(torch.tensor([7.0, 0.0, 1.0, 4.0]))
+    quantiles = {"q05": 0.15, "q95": 6.55}
+    assert found == pytest.approx({"mean": 3, "sd": 10**0.5, **quantiles})
+    assert chunk_error._spread(torch.tensor([2.0]))["sd"] == 0
+    point = config(cases=7, chunker="permuted")
+    G = LAWS["laplace"](draw(1), 7, 64, 64, 64).flatten(1)
+    top, chunked = selections(G, create("chunker", "permuted", chunks=8, seed=1), 64)
+    errors = ((G**2 * (top ^ chunked)).sum(1) / (G**2 * top).sum(1)).numpy()
+    made = trial(point, draw(1))["error"]
+    assert made["sd"] == pytest.approx(np.std(errors, ddof=1))
+
+
 def test_what_was_not_captured_is_said(stored):
     with pytest.raises(ConfigError, match="only 128 entries"):
         trial(config(law="captured", chunks=1, sparsity=129, rows=32, columns=32), draw())

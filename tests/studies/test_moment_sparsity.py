@@ -176,6 +176,21 @@ def test_literal_grows_with_the_gradient_and_joint_does_not(watched):
         assert small[0] == pytest.approx(small[1], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("error", "best", "held"),
+    [
+        (0.39, 0.7, True),  # 0.09 above the s_c best entries, which leave 0.3
+        (0.41, 0.7, False),
+        (0.3, 0.7, True),
+        (0.09, 1.0, True),
+        (0.11, 1.0, False),
+        (0.95, 0.1, True),  # nearly as good as anything with s_c entries
+    ],
+)
+def test_held_is_a_tenth_above_the_best_entries(error, best, held):
+    assert holds({"error": error, "best": best}) is held
+
+
 def test_where_the_largest_entry_passes_ten():
     assert critical_scale([1.0, 1e-2, 1e-4], [1e3, 1e1 * 0.1, 1e-1]) == pytest.approx(
         10 ** (-4 / 3)

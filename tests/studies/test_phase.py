@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from sgc.finetune.config import ConfigError
 from sgc.problems import sparse_problem
+from sgc.registry import create
 from sgc.results import Result
+from studies import phase
 from studies.cli import app
 from studies.intervals import donoho_tanner, fit_logistic
 from studies.phase import PRESETS, Config, trial
@@ -77,6 +79,16 @@ def test_counts_are_those_of_scikit_learns_omp():
     assert found["exact"] == exact
     assert sum(found["statuses"].values()) == found["signals"] == 24
     assert found["cpu_seconds_per_signal"] > 0
+
+
+def test_a_solver_that_answers_with_one_row_is_refused(monkeypatch):
+    class One:
+        def solve(self, A, y, *, sparsity):
+            return create("recovery", "omp").solve(A, y[:1], sparsity=sparsity)
+
+    monkeypatch.setattr(phase, "create", lambda *names: One())
+    with pytest.raises(ValueError, match=r"shape \(1, 6\), not \(24, 6\)"):
+        STUDY.trial(POINT, 0)
 
 
 @pytest.mark.parametrize("solver", solvers())

@@ -129,6 +129,16 @@ def test_scale_breaks_float16_alone():
     assert error("float16", 1e-5) > 5 * error("float16", 1.0)
 
 
+def test_a_solver_that_answers_with_one_row_is_refused(monkeypatch):
+    class One:
+        def solve(self, A, y, *, sparsity):
+            return create("recovery", "omp").solve(A, y[:1], sparsity=sparsity)
+
+    monkeypatch.setattr(precision, "create", lambda *names: One())
+    with pytest.raises(ValueError, match=r"shape \(1, 4\), not \(60, 4\)"):
+        trial(SMALL, seeded(0))
+
+
 @pytest.mark.parametrize("solver", solvers())
 def test_every_solver_keeps_its_accounts(solver):
     config = replace(SMALL, solver=solver, law="signs", signals=30)
