@@ -75,9 +75,9 @@ def leave_if_a_worker_starts() -> None:
 def guard_hint() -> str:
     """What else may be wrong when a worker dies, where a script started it."""
     script = main_script()
-    return f', or does {script} run studies outside of its if __name__ == "__main__":' * bool(
-        script
-    )
+    if script is None:
+        return ""
+    return f', or does {script} run studies outside of its if __name__ == "__main__":'
 
 
 def _from_workers(
