@@ -166,6 +166,10 @@ class RaceReport:
         return cls(**{**values, **lists, "entries": entries, "refused": refused})
 
 
+def _of_what(seeds: int) -> str:
+    return f"over {seeds} seeds" if seeds > 1 else "of one seed, by the test part's size"
+
+
 def budget_table(report: RaceReport, budget: int) -> Table:
     """The entries of one budget, the best first."""
     table = Table(
@@ -173,7 +177,7 @@ def budget_table(report: RaceReport, budget: int) -> Table:
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
         pad_edge=False,
-        caption=f"± standard error over {report.seeds} seeds, at the rate whose {report.choose_by} "
+        caption=f"± standard error {_of_what(report.seeds)}, at the rate whose {report.choose_by} "
         "on a validation part was best. loss: on the test part, in nats. bytes: states, what "
         "parameters share, and added weights. ms: of a step.",
         caption_justify="left",

@@ -1,8 +1,11 @@
 """Pictures and tables of races, from reports alone."""
 
 import dataclasses
+import gzip
 import itertools
+import json
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from sgc.finetune.readers import DataError
 
 ROOT = Path(__file__).parents[2]
 REPORTS = [ROOT / f"results/race-b{batch}-nvidia-h200.json" for batch in (16, 256)]
+BOOLQ = [ROOT / f"results/race-boolq-b{batch}-nvidia-h200.json" for batch in (16, 256)]
 
 
 def entry(label, held, accuracies, *, budgets=(100, 1000), **changes):
@@ -200,11 +204,48 @@ def test_the_line_up_is_drawn_with_every_name(raced, tmp_path):
     assert np.allclose(picture[:, -5:, :3], 1)  # nothing is cut off
 
 
-def test_the_readme_has_the_table_that_the_command_prints(raced):
-    done = CliRunner().invoke(app, ["races", *map(str, REPORTS), "--markdown"])
+@pytest.mark.parametrize(("reports", "rows"), [(REPORTS, 28), (BOOLQ, 19)])
+def test_the_page_of_races_has_the_tables_that_the_command_prints(reports, rows):
+    done = CliRunner().invoke(app, ["races", *map(str, reports), "--markdown"])
     assert done.exit_code == 0, done.output
-    assert done.output.count("\n") == 2 + 28
-    assert done.output in (ROOT / "README.md").read_text("utf-8")
+    assert done.output.count("\n") == 2 + rows
+    assert done.output in (ROOT / "docs/races.md").read_text("utf-8")
+
+
+def test_the_readme_quotes_the_middle_budget_of_the_reports():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    first = (
+        lines.index("| method | MiniLM, batch 16 | MiniLM, 256 | SmolLM2, 16 | SmolLM2, 256 |") + 2
+    )
+    rows = list(takewhile(lambda line: line.startswith("|"), lines[first:]))
+    assert len(rows) == 15
+    for row in rows:
+        label, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+        for path, cell in zip((*REPORTS, *BOOLQ), cells, strict=True):
+            race = RaceReport.load(path)
+            (e,) = (
+                e
+                for e in race.entries
+                if e.label == label.split(" (")[0]
+                and race.budgets[1] in (e.budgets or race.budgets)
+            )
+            assert cell == " ± ".join(f"{x:.3f}".removeprefix("0") for x in (e.accuracy, e.error))
+
+
+@pytest.mark.parametrize("path", [*REPORTS, *BOOLQ], ids=lambda path: path.stem)
+def test_every_entry_of_a_report_lies_among_the_runs_beside_it(path):
+    runs = gzip.decompress(
+        path.with_name(path.name.replace("-nvidia", "-runs-nvidia") + "l.gz").read_bytes()
+    )
+    tested = {}
+    for row in map(json.loads, runs.splitlines()):
+        if row["kind"] == "finetune" and row["config"]["evaluate"] == "test":
+            key = row["config"]["method"], row["config"]["lr"], row["seed"]
+            tested.setdefault(key, row["metrics"]["test_accuracy"])
+    for e in RaceReport.load(path).entries:
+        assert list(e.accuracies) == [
+            tested[e.spec, e.lr, seed] for seed in range(len(e.accuracies))
+        ]
 
 
 def test_a_cell_says_what_happened():
