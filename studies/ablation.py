@@ -16,18 +16,19 @@ Axes, each at otherwise equal settings (c 16, s 48, κ 8: 768 numbers a matrix, 
 - ``residual``: ρ;
 - ``batch``: the batch size at equal numbers of examples seen.
 
-A trial chooses the learning rate among ``rates`` on a validation part of the training data, once,
-with a seed of its own, and is then trained with ``repeats`` other seeds and tested: all methods get
-the same care. Its spread is that of seeds at the chosen rate, not of the choice.
+A trial chooses the learning rate on a part held out of all the training data, with a seed of its
+own, by a walk along two rates a decade that ends once the best has a worse one on either side, and
+is then trained with ``repeats`` other seeds and tested: all methods get the same care. Its spread
+is that of seeds at the chosen rate, not of the choice.
 
 PIQA and SIQA have 1,192 and 1,577 training rows here, and 308 and 377 to test on: differences
 below 4 points (the standard error of one between independent runs) say nothing. Answers are
 compared by the model's own likelihood, which before any training chooses .627 rightly on PIQA and
 .350 on SIQA (always the same letter: .516 and .374). A linear head over letters stays at chance.
 
-Run time: for GPUs, but for ``--preset smoke`` (seconds on a CPU). ``default``: 861 trainings that
-see 15 million examples of at most 48 tokens. SmolLM2: ``boolq`` 351 and 2.2 million of at most 192,
-``piqa`` and ``siqa`` 162 and 1.0 million each, of about 45.
+Run time: for GPUs, but for ``--preset smoke`` (seconds on a CPU). ``default``: at least 807
+trainings that see 9 million examples of at most 48 tokens. SmolLM2: ``boolq`` 351 and 2.2 million
+of at most 192, ``piqa`` and ``siqa`` 162 and 1.0 million each, of about 45.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,19 +45,21 @@ from rich.table import Table
 from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.defaults import resolve_method
 from sgc.finetune.job import run
-from sgc.finetune.tuning import best_rate
-from studies.ablation_figure import figure, table_of
-from studies.ablation_lines import MINILM, SMOLLM2, cesgc_spec, lines, mesgc_spec
-from studies.checks import check_known
+from sgc.finetune.tuning import GRID, best_rate, next_rates
+from studies.figures.ablation import figure, table_of
+from studies.measures.ablation_lines import MINILM, SMOLLM2, cesgc_spec, lines, mesgc_spec
+from studies.measures.checks import check_known
 from studies.study import Preset
 
 __all__ = ["AXES", "PAIRED", "PRESETS", "Config", "figure", "table", "trial"]
 
 AXES = ("examples", "states", "chunks", "sparsity", "kappa", "residual", "batch")
 Rates = Mapping[str, float]
+#: Rate → ``accuracy`` and ``loss`` on the validation part.
+Tried = dict[float, dict[str, float | None]]
 #: The order of the data, the head's start and dropout are the same for all of a seed.
 PAIRED = (
-    *("axis", "x", "label", "spec", "rates", "repeats"),
+    *("axis", "x", "label", "spec", "lr", "patience", "choose_by", "repeats"),
     *("steps", "batch_size", "examples", "micro_batch"),
 )
 _TUNING = 1000  # added to a trial's seed for the runs that choose the rate
@@ -71,20 +74,25 @@ class Config:
         x: where on it.
         label: the line.
         spec: the method, without its learning rate.
-        rates: learning rates to choose from; one is taken as it is.
+        lr: where the walk to the best learning rate begins.
+        patience: see :func:`sgc.finetune.tuning.next_rates`; 0 takes ``lr`` as it is.
+        choose_by: ``accuracy`` or ``loss`` on the validation part; loss tells rates apart where
+            accuracies do not, because all answer with the majority class.
         repeats: tested runs at the chosen rate, with seeds of their own.
         steps, batch_size, micro_batch, examples, test_examples, model, data, max_length, precision,
             compile, device: see :class:`sgc.finetune.FinetuneConfig`.
 
     Raises:
-        ConfigError: an axis that does not exist, no rate, or no repeat.
+        ConfigError: an axis or choice that does not exist, a negative patience, or no repeat.
     """
 
     axis: str
     x: float
     label: str
     spec: str
-    rates: tuple[float, ...]
+    lr: float
+    patience: int = 1
+    choose_by: str = "accuracy"
     repeats: int = 3
     steps: int = 560
     batch_size: int = 16
@@ -100,19 +108,20 @@ class Config:
 
     def __post_init__(self) -> None:
         check_known("axis", self.axis, AXES)
-        if not self.rates:
-            raise ConfigError("rates is empty: give at least one learning rate to choose from")
+        check_known("choice", self.choose_by, ("accuracy", "loss"))
+        if self.patience < 0:
+            raise ConfigError(f"patience must be at least 0, got {self.patience}")
         if not 1 <= self.repeats < _TUNING:
             raise ConfigError(f"repeats must be from 1 to {_TUNING - 1}, got {self.repeats}")
 
     @property
-    def trainings(self) -> int:
-        """Runs of a trial, those that choose the rate and those that are tested."""
-        return self.repeats + (len(self.rates) if len(self.rates) > 1 else 0)
+    def least_trainings(self) -> int:
+        """Runs of a trial whose walk ends where it begins, and those that are tested."""
+        return self.repeats + (3 if self.patience else 0)
 
 
 def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
-    """Choose a rate by validation loss, then train and test with each of the seeds.
+    """Choose a rate, then train and test with each of the seeds.
 
     Returns:
         Lists with an entry a seed, None where the run diverged: ``accuracy`` and ``test_loss``
@@ -125,7 +134,7 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
     method = resolve_method(config.spec)
     own = FinetuneConfig(
         method=method.spec,
-        lr=config.rates[0],
+        lr=config.lr,
         model=config.model,
         data=config.data,
         steps=config.steps,
@@ -139,12 +148,12 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         seed=seed,
         device=config.device,
     )
-    tried: dict[float, dict[str, float | None]] = {}
-    if len(config.rates) > 1:
-        for rate in config.rates:
+    tried: Tried = {}
+    while rates := _next_rates(config, tried):
+        for rate in rates:
             held = _run(own.replace(lr=rate, seed=seed + _TUNING, evaluate="validation"))
             tried[rate] = {what: held.get(f"validation_{what}") for what in ("accuracy", "loss")}
-    best = _best(tried) if tried else config.rates[0]
+    best = best_rate(_scores(config, tried)) if tried else config.lr
     runs = [_run(own.replace(lr=best, seed=seed + i)) for i in range(config.repeats)]
     one = runs[0]
     return {
@@ -168,10 +177,18 @@ def table(rows: Sequence[Any]) -> list[Table]:
     return [table_of(axis, rows, what) for axis in axes for what in ("accuracy", "test_loss")]
 
 
-def _best(tried: Mapping[float, Mapping[str, float | None]]) -> float:
-    """By loss: where hardly more than the majority class is learnt, accuracies are all alike."""
-    losses = {rate: found["loss"] for rate, found in tried.items()}
-    return best_rate({rate: None if loss is None else -loss for rate, loss in losses.items()})
+def _next_rates(config: Config, tried: Tried) -> list[float]:
+    if not config.patience:
+        return []
+    scores = _scores(config, tried)
+    return next_rates(scores, GRID, start=config.lr, patience=config.patience)
+
+
+def _scores(config: Config, tried: Tried) -> dict[float, float | None]:
+    """Higher is better; None where a run diverged."""
+    sign = -1 if config.choose_by == "loss" else 1
+    found = {rate: each[config.choose_by] for rate, each in tried.items()}
+    return {rate: None if value is None else sign * value for rate, value in found.items()}
 
 
 def _run(config: FinetuneConfig) -> dict[str, Any]:
@@ -180,12 +197,8 @@ def _run(config: FinetuneConfig) -> dict[str, Any]:
     return {**result.metrics, "inputs": result.config["inputs"]}
 
 
-def _around(rate: float) -> tuple[float, ...]:
-    return (rate / 10**0.5, rate, rate * 10**0.5)
-
-
 def _point(axis: str, x: float, label: str, spec: str, rate: float, **more: Any) -> Config:
-    return Config(axis=axis, x=x, label=label, spec=spec, rates=_around(rate), **more)
+    return Config(axis=axis, x=x, label=label, spec=spec, lr=rate, **more)
 
 
 def _examples(counts: Sequence[int], rates: Rates, *, chunks: int, **task: Any) -> Iterator[Config]:
@@ -221,7 +234,7 @@ def _states(
         yield point(2 * side * rank, "galore", f"galore:rank={rank}")
         yield point(4 * side * rank, "lora", f"lora:rank={rank}")
     yield point(0, "sign-sgd", "sign-sgd")
-    yield Config(axis="states", x=0, label="frozen", spec="frozen", rates=(1e-3,), **task)
+    yield Config(axis="states", x=0, label="frozen", spec="frozen", lr=1e-3, patience=0, **task)
     yield point(2 * side**2, "adamw", "adamw")
 
 
@@ -239,39 +252,39 @@ def _sketches() -> Iterator[Config]:
 
 
 def _batches() -> Iterator[Config]:
-    for size in (16, 64, 128, 256, 512):
+    for size in (16, 64, 256, 512):
         for label, spec in lines(16).items():
             # Rates rise slower than the batch; the search does the rest.
             scaled = MINILM[label] * (size / 16) ** 0.25
-            yield _point("batch", size, label, spec, scaled, batch_size=size, steps=35_840 // size)
+            yield _point("batch", size, label, spec, scaled, batch_size=size, steps=17_920 // size)
 
 
 def _smoke() -> list[Config]:
     tiny: dict[str, Any] = {
         **{"steps": 2, "batch_size": 4, "examples": 40, "test_examples": 20, "repeats": 2},
-        **{"device": "cpu", "max_length": 16},
+        **{"device": "cpu", "max_length": 16, "choose_by": "loss"},
     }
-    points = (("states", 768, "mesgc", (1e-3, 3e-3)), ("residual", 0.1, "mesgc + ρ", (1e-3,)))
+    points = (("states", 768, "mesgc", 1), ("residual", 0.1, "mesgc + ρ", 0))
     return [
-        Config(axis=axis, x=x, label=line, spec=lines(16)[line], rates=rates, **tiny)
-        for axis, x, line, rates in points
+        Config(axis=axis, x=x, label=line, spec=lines(16)[line], lr=1e-3, patience=patience, **tiny)
+        for axis, x, line, patience in points
     ]
 
 
 def _default() -> list[Config]:
-    """MiniLM on the snippets, every axis."""
+    """MiniLM on the snippets, every axis; the longest trainings first."""
     counts = (250, 500, 1000, 2000, 4000)
     sizes = ((3, 1), (12, 1), (16, 3), (16, 12), (16, 48))
     examples = _examples(counts, MINILM, chunks=16)
     states = _states(sizes, MINILM, side=384, ranks=(1, 4, 16))
-    return [*chain(examples, states, _sketches(), _batches())]
+    return [*chain(_batches(), examples, states, _sketches())]
 
 
 def _smollm2(data: str, counts: Sequence[int], *, max_length: int, states: bool) -> list[Config]:
     """SmolLM2 on a task of the paper: Figure 2(a), and with ``states`` Figure 2(b) on all rows."""
     task: dict[str, Any] = {
         **{"model": "smollm2", "data": data, "max_length": max_length, "steps": 400},
-        **{"precision": "autocast", "compile": True},
+        **{"precision": "autocast", "compile": True, "choose_by": "loss"},
     }
     found = list(_examples(counts, SMOLLM2, chunks=24, **task))
     if states:

@@ -18,7 +18,7 @@ from sgc.cli.errors import clean_errors
 from sgc.files import check_writable, replacing
 from sgc.finetune.config import ConfigError
 from sgc.results import environment
-from studies.fine_tuning import FineTuning
+from studies.measures.fine_tuning import FineTuning
 
 __all__ = ["EXAMPLE", "capture", "chosen_layers", "largest_entries"]
 

@@ -5,8 +5,8 @@ E‖G̃'−G̃‖² ≤ 2(1 − s/d)·G_max, where G_max is an upper bound on E�
 itself; and that the error is 0 in expectation if the large entries lie anywhere with equal odds.
 
 Expected: a hot chunk breaks that bound, for its norm is that of what was kept; bounds by ‖G̃‖²
-hold (proofs: :func:`studies.chunk_bounds.bounds`). Strided and permuted chunks mend hot rows,
-strided ones no hot columns.
+hold (proofs: :func:`studies.measures.chunk_bounds.bounds`). Strided and permuted chunks mend hot
+rows, strided ones no hot columns.
 
 Found (``python -m studies chunk-error``; results/studies/chunk-error.jsonl: 121,968 cases, i.e. a
 gradient cut one way, of 40,320 different random gradients and 24 captured ones):
@@ -54,11 +54,11 @@ from torch import Generator, Tensor
 from sgc.chunkers.base import Chunker
 from sgc.finetune.config import ConfigError
 from sgc.registry import create
-from studies.captured import available, captured, digest, shape
-from studies.checks import check_at_least, check_known
-from studies.chunk_bounds import bounds, selections
-from studies.chunk_error_figure import figure, table
-from studies.gradient_laws import LAWS
+from studies.figures.chunk_error import figure, table
+from studies.measures.captured import available, captured, digest, shape
+from studies.measures.checks import check_at_least, check_known
+from studies.measures.chunk_bounds import bounds, selections
+from studies.measures.gradient_laws import LAWS
 from studies.plugins import chunkers
 from studies.study import Preset, product
 
@@ -75,7 +75,7 @@ class Config:
     """One point: random gradients of a law, cut one way.
 
     Args:
-        law: a name of :data:`studies.gradient_laws.LAWS`, or ``captured``.
+        law: a name of :data:`studies.measures.gradient_laws.LAWS`, or ``captured``.
         chunker: a registered one.
         chunks: c.
         sparsity: s, a multiple of c.
@@ -186,9 +186,10 @@ def trial(config: Config, generator: Generator) -> dict[str, Any]:
         share of the top s that is not selected, each mean, standard deviation over cases, 5 % and
         95 % quantile; ``printed``: the right-hand side of the printed bound for the expectation,
         over ‖G̃‖²; ``violations``, how many cases break each inequality of
-        :func:`studies.chunk_bounds.bounds`, and ``tightest``, the largest left-hand side in units
-        of the right-hand one; ``unknown``, the selected entries that are not among those captured,
-        per case: ``error`` and ``kept`` count them as large as they can be, ``error_low`` as 0.
+        :func:`studies.measures.chunk_bounds.bounds`, and ``tightest``, the largest left-hand side
+        in units of the right-hand one; ``unknown``, the selected entries that are not among those
+        captured, per case: ``error`` and ``kept`` count them as large as they can be,
+        ``error_low`` as 0.
 
     Raises:
         ConfigError: too little was captured.

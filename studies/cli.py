@@ -13,14 +13,15 @@ from sgc.cli.errors import clean_errors
 from sgc.finetune.config import ConfigError
 from sgc.finetune.job import RunBusyError
 from sgc.results import ResultStore
-from studies import captured, plugins
+from studies import plugins
 from studies.capture import EXAMPLE, capture
-from studies.checks import check_known
-from studies.grid import TrialsFailed, points
-from studies.job import carry_out, draw, say
-from studies.show import WIDTH, Format, Place
+from studies.measures import captured
+from studies.measures.checks import check_known
+from studies.runner.grid import TrialsFailed, points
+from studies.runner.job import carry_out, draw, say
+from studies.runner.show import WIDTH, Format, Place
+from studies.runner.workers import leave_if_a_worker_starts
 from studies.study import STUDIES, find
-from studies.workers import leave_if_a_worker_starts
 
 __all__ = ["app", "main"]
 

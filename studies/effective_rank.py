@@ -38,10 +38,10 @@ import torch
 
 from sgc.finetune.config import ConfigError
 from sgc.finetune.evaluate import score
-from studies.checks import check_at_least
-from studies.effective_rank_figure import figure, table
-from studies.fine_tuning import FineTuning
-from studies.rank_watch import THRESHOLDS, Watch
+from studies.figures.effective_rank import figure, table
+from studies.measures.checks import check_at_least
+from studies.measures.fine_tuning import FineTuning
+from studies.measures.rank_watch import THRESHOLDS, Watch
 from studies.study import Preset
 
 __all__ = ["ADAMW", "PAIRED", "PRESETS", "Config", "figure", "table", "trial"]

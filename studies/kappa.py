@@ -61,11 +61,11 @@ from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.problems import LAWS
 from sgc.registry import create
-from studies.captured import available, digest
-from studies.checks import check_answers, check_known
-from studies.kappa_figure import figure
-from studies.kappa_signals import CAPTURED, dense, directions, draw
-from studies.kappa_tables import table
+from studies.figures.kappa import figure
+from studies.figures.kappa_tables import table
+from studies.measures.captured import available, digest
+from studies.measures.checks import check_answers, check_known
+from studies.measures.kappa_signals import CAPTURED, dense, directions, draw
 from studies.plugins import ensembles, solvers
 from studies.study import Preset, product
 

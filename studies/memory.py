@@ -43,8 +43,8 @@ from sgc.budget import predict
 from sgc.compressors.base import Compressor
 from sgc.finetune.config import ConfigError
 from sgc.specs import Spec, SpecError
-from studies.checks import check_at_least
-from studies.memory_figure import LARGEST_A, LARGEST_GRAM, figure, table
+from studies.figures.memory import LARGEST_A, LARGEST_GRAM, figure, table
+from studies.measures.checks import check_at_least
 from studies.plugins import ensembles, solvers
 from studies.study import Preset
 

@@ -50,11 +50,11 @@ import torch
 
 from sgc.finetune.config import ConfigError
 from studies.capture import chosen_layers
-from studies.checks import check_at_least
-from studies.fine_tuning import FineTuning
-from studies.moment_sparsity_figure import figure
-from studies.moment_sparsity_tables import table
-from studies.moment_watch import Watch
+from studies.figures.moment_sparsity import figure
+from studies.figures.moment_sparsity_tables import table
+from studies.measures.checks import check_at_least
+from studies.measures.fine_tuning import FineTuning
+from studies.measures.moment_watch import Pairs, Watch
 from studies.study import Preset
 
 __all__ = ["PAIRED", "PRESETS", "Config", "figure", "table", "trial"]
@@ -64,8 +64,6 @@ PAIRED = (
     *("cells", "kappas", "betas", "recovered", "measure", "scales", "epsilons"),
     *("decode_kappa", "chunker", "projection", "recovery"),
 )
-
-Pairs = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

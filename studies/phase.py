@@ -35,8 +35,8 @@ import torch
 from sgc.finetune.config import ConfigError
 from sgc.problems import LAWS, sparse_problem
 from sgc.registry import create
-from studies.checks import check_answers, check_at_least, check_known
-from studies.phase_figure import figure, table
+from studies.figures.phase import figure, table
+from studies.measures.checks import check_answers, check_at_least, check_known
 from studies.plugins import solvers
 from studies.study import Preset, product
 

@@ -51,9 +51,9 @@ from recovery import RecoveryResult
 from sgc.finetune.config import ConfigError
 from sgc.problems import LAWS, SparseProblem, sparse_problem
 from sgc.registry import create
-from studies.checks import check_answers, check_at_least, check_known
+from studies.figures.precision import STAGES, figure, table
+from studies.measures.checks import check_answers, check_at_least, check_known
 from studies.plugins import ensembles, solvers
-from studies.precision_figure import STAGES, figure, table
 from studies.study import Preset, product
 
 __all__ = [

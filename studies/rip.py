@@ -55,9 +55,9 @@ from torch import Tensor
 from sgc.finetune.config import ConfigError
 from sgc.problems import draw_signals
 from sgc.registry import create
-from studies.checks import check_at_least
+from studies.figures.rip import THEOREMS, figure, table
+from studies.measures.checks import check_at_least
 from studies.plugins import ensembles
-from studies.rip_figure import THEOREMS, figure, table
 from studies.study import Preset, product
 
 __all__ = ["PAIRED", "PRESETS", "Config", "extremes", "figure", "isometry", "table", "trial"]

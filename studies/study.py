@@ -14,7 +14,7 @@ import torch
 from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.registry import did_you_mean
-from studies.checks import check_known
+from studies.measures.checks import check_known
 
 __all__ = ["STUDIES", "Preset", "Study", "find", "product"]
 

@@ -28,13 +28,13 @@ import torch
 
 from sgc.finetune.config import ConfigError
 from sgc.specs import Spec
-from studies import llama
-from studies.checks import check_at_least
-from studies.iterations import pooled, timed_iterations
-from studies.methods import training
-from studies.passes import PASSES, there_and_back
+from studies.figures.throughput import FULL, figure, table
+from studies.measures import llama
+from studies.measures.checks import check_at_least
+from studies.measures.iterations import pooled, timed_iterations
+from studies.measures.methods import training
+from studies.measures.passes import PASSES, there_and_back
 from studies.study import Preset
-from studies.throughput_figure import FULL, figure, table
 
 __all__ = ["ALONE", "PRESETS", "Config", "figure", "table", "trial"]
 
@@ -48,7 +48,7 @@ class Config:
     """One comparison on a model and batch.
 
     Args:
-        methods: pairs of a name and a spec, see :func:`studies.methods.training`. A
+        methods: pairs of a name and a spec, see :func:`studies.measures.methods.training`. A
             ``refresh_every`` in it says how many iterations share the cost of a refresh; a pass
             itself is shorter.
         model: sizes of the model.
@@ -123,8 +123,8 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
 
     Returns:
         ``methods``: in their order, each with ``method``, its times (:func:`pooled`), its sizes
-        (:meth:`studies.methods.Training.sizes`) and ``peak_bytes`` of all that was allocated (None
-        on the CPU). ``left_out``: those whose package is missing → what to install.
+        (:meth:`studies.measures.methods.Training.sizes`) and ``peak_bytes`` of all that was
+        allocated (None on the CPU). ``left_out``: those whose package is missing → what to install.
 
     Raises:
         MissingDependencyError: transformers is not installed.
@@ -154,8 +154,8 @@ def one_pass(spec: Spec, model: Any, *, config: Config, seed: int) -> dict[str, 
     Subspaces are found at the first step and again at the last, which is none of those that count.
 
     Returns:
-        What :func:`studies.iterations.timed_iterations` does, ``sizes`` of the optimizer, and
-        ``peak_bytes``.
+        What :func:`studies.measures.iterations.timed_iterations` does, ``sizes`` of the optimizer,
+        and ``peak_bytes``.
 
     Raises:
         MissingDependencyError: a package of the method is not installed.

@@ -36,6 +36,23 @@ def test_imports_run_one_way(path):
     assert ours <= ALLOWED[folder], f"{path.relative_to(ROOT)} imports {ours - ALLOWED[folder]}"
 
 
+#: Of the studies' rooms, what each may import; files beside them are questions, which may all.
+ROOMS = {
+    "measures": {"measures"},
+    "figures": {"measures", "figures"},
+    "runner": {"measures", "runner", "study", "plugins"},
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_studies_know_no_question(room):
+    for path in sorted((ROOT / "studies" / room).glob("*.py")):
+        ours = (name.split(".") for name in imported(path) if name.startswith("studies."))
+        known = {parts[1] for parts in ours}
+        assert known <= ROOMS[room], f"{path.name} imports {known - ROOMS[room]}"
+        assert "studies" not in imported(path), f"{path.name}: import from the room that is meant"
+
+
 @every_source
 def test_no_god_files(path):
     assert len(path.read_text("utf-8").splitlines()) <= 330

@@ -2,7 +2,7 @@
 
 import torch
 
-#: Inequalities that are proved, in the words of studies.chunk_bounds.
+#: Inequalities that are proved, in the words of studies.measures.chunk_bounds.
 HOLDS = ("corrected", "sharp", "repaired", "padded")
 
 

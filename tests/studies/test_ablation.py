@@ -11,17 +11,21 @@ from sgc.finetune.config import ConfigError
 from sgc.finetune.defaults import resolve_method
 from sgc.results import Result, ResultStore
 from studies import ablation
-from studies.ablation_figure import figure, lines_of
 from studies.cli import app
-from studies.grid import points
+from studies.figures.ablation import figure, lines_of
+from studies.runner.grid import points
 from studies.study import find
 
 STUDY = find("ablation")
 
 
 def config(**changes):
-    given = {"axis": "states", "x": 1, "label": "a", "spec": "sign-sgd", "rates": (1e-3, 1e-2)}
+    given = {"axis": "states", "x": 1, "label": "a", "spec": "sign-sgd", "lr": 1e-3}
     return ablation.Config(**{**given, **changes})
+
+
+ACCURACY = {1e-4: 0.5, 3e-4: 0.55, 1e-3: 0.6, 3e-3: 0.65, 1e-2: 0.8, 3e-2: 0.7, 1e-1: None}
+LOSS = {1e-4: 0.7, 3e-4: 0.6, 1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.9, 3e-2: 1.0, 1e-1: None}
 
 
 @pytest.fixture
@@ -35,42 +39,51 @@ def trained(monkeypatch):
         found |= {"test_examples": 9, "states": 1, "train_examples": 5, "inputs": "x"}
         found |= {"state_bytes": 4, "shared_bytes": 2, "extra_weight_bytes": 1}
         if own.evaluate == "validation":
-            found["validation_accuracy"] = {1e-3: 0.6, 1e-2: 0.8, 1e-1: None}[own.lr]
-            found["validation_loss"] = {1e-3: 0.5, 1e-2: 0.9, 1e-1: None}[own.lr]
+            found["validation_accuracy"] = ACCURACY[own.lr]
+            found["validation_loss"] = LOSS[own.lr]
         return found
 
     monkeypatch.setattr(ablation, "_run", run)
     return seen
 
 
-def test_the_rate_is_chosen_once_by_loss_where_nobody_tests(trained):
-    own = config(rates=(1e-3, 1e-2, 1e-1))
-    found = STUDY.trial(own, 0)
-    assert [c.evaluate for c in trained] == ["validation"] * 3 + ["test"] * 3
-    assert len(trained) == own.trainings == 6
-    assert {c.lr for c in trained[3:]} == {found["lr"]} == {1e-3}
-    tuning, tested = ({c.seed for c in part} for part in (trained[:3], trained[3:]))
+@pytest.mark.parametrize(
+    ("choose_by", "walk", "best"),
+    [("loss", [3e-4, 1e-3, 3e-3], 1e-3), ("accuracy", [3e-4, 1e-3, 3e-3, 1e-2, 3e-2], 1e-2)],
+)
+def test_the_walk_goes_on_until_a_worse_rate_where_nobody_tests(trained, choose_by, walk, best):
+    found = STUDY.trial(config(choose_by=choose_by), 0)
+    assert [c.lr for c in trained] == walk + [best] * 3
+    assert [c.evaluate for c in trained] == ["validation"] * len(walk) + ["test"] * 3
+    assert found["lr"] == best
+    tuning, tested = ({c.seed for c in part} for part in (trained[:-3], trained[-3:]))
     assert len(tuning) == 1
     assert len(tested) == 3
     assert not tuning & tested
-    assert found["tried"]["0.01"] == {"accuracy": 0.8, "loss": 0.9}
-    assert found["tried"]["0.1"] == {"accuracy": None, "loss": None}
+    assert found["tried"]["0.003"] == {"accuracy": 0.65, "loss": 0.6}
     assert found["accuracy"] == [0.7] * 3
     assert found["test_loss"] == [0.6] * 3
     assert found["bytes"] == 7
 
 
-def test_one_rate_is_taken_as_it_is(trained):
-    own = config(rates=(1e-2,), repeats=2)
-    assert STUDY.trial(own, 0)["lr"] == 1e-2
+def test_a_diverged_rate_is_written_down_and_never_chosen(trained):
+    found = STUDY.trial(config(lr=3e-2), 0)
+    assert found["lr"] == 1e-2
+    assert found["tried"]["0.1"] == {"accuracy": None, "loss": None}
+
+
+def test_without_patience_the_rate_is_taken_as_it_is(trained):
+    own = config(lr=5e-3, patience=0, repeats=2)
+    assert STUDY.trial(own, 0)["lr"] == 5e-3
     assert [c.evaluate for c in trained] == ["test", "test"]
-    assert own.trainings == 2
+    assert own.least_trainings == 2
+    assert config().least_trainings == 6
 
 
 def test_all_of_a_seed_see_the_same_data_order(trained):
     for changes in ({}, {"spec": "adamw", "label": "b"}, {"x": 64, "batch_size": 64}):
-        STUDY.trial(config(rates=(1e-3,), repeats=1, **changes), 3)
-    STUDY.trial(config(rates=(1e-3,), repeats=1), 4)
+        STUDY.trial(config(patience=0, repeats=1, **changes), 3)
+    STUDY.trial(config(patience=0, repeats=1), 4)
     assert trained[0].seed == trained[1].seed == trained[2].seed != trained[3].seed
 
 
@@ -101,24 +114,26 @@ def test_every_point_of_the_presets_can_be_made_and_says_the_states_it_has(prese
 def test_the_presets_ask_for_what_they_say():
     def cost(preset):
         configs = [point.config for point in points(STUDY, preset)]
-        runs = sum(c.trainings for c in configs)
-        return runs, sum(c.trainings * c.steps * c.batch_size for c in configs)
+        runs = sum(c.least_trainings for c in configs)
+        return runs, sum(c.least_trainings * c.steps * c.batch_size for c in configs)
 
     runs, examples = cost("default")
-    assert runs == 861
-    assert examples == pytest.approx(15e6, rel=0.01)
+    assert runs == 807
+    assert examples == pytest.approx(9e6, rel=0.05)
     assert sum(cost(preset)[1] for preset in ("boolq", "piqa", "siqa")) < 6e6
     for point in points(STUDY, "default"):
         if point.config.axis == "batch":
-            assert point.config.steps * point.config.batch_size == 35_840
+            assert point.config.steps * point.config.batch_size == 17_920
     assert {point.config.repeats for point in points(STUDY, "paper")} == {5}
 
 
 def test_settings_outside_of_their_limits_are_named():
     with pytest.raises(ConfigError, match="unknown axis 'size'"):
         config(axis="size")
-    with pytest.raises(ConfigError, match="rates is empty"):
-        config(rates=())
+    with pytest.raises(ConfigError, match="unknown choice 'luck'"):
+        config(choose_by="luck")
+    with pytest.raises(ConfigError, match="patience must be at least 0, got -1"):
+        config(patience=-1)
     for repeats in (0, 1000):
         with pytest.raises(ConfigError, match=f"repeats must be from 1 to 999, got {repeats}"):
             config(repeats=repeats)

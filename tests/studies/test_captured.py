@@ -12,11 +12,19 @@ from sgc.finetune.defaults import resolve_method
 from sgc.finetune.prepare import prepare
 from sgc.finetune.task import locate
 from sgc.finetune.train import backward
-from studies import captured as module
 from studies.capture import OUT as CAPTURED_INTO
 from studies.capture import chosen_layers, largest_entries
-from studies.captured import COMMAND, GRADIENTS, VARIABLE, captured, digest, provenance, shape
 from studies.cli import app
+from studies.measures import captured as module
+from studies.measures.captured import (
+    COMMAND,
+    GRADIENTS,
+    VARIABLE,
+    captured,
+    digest,
+    provenance,
+    shape,
+)
 from tests.finetune.conftest import tiny_csv, tiny_model  # noqa: F401 - fixtures
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgc.registry import create
-from studies.chunk_bounds import bounds, selections
+from studies.measures.chunk_bounds import bounds, selections
 from studies.plugins import chunkers
 from tests.studies.sorting import HOLDS, draw, oracle
 

@@ -11,12 +11,12 @@ from sgc.finetune.config import ConfigError
 from sgc.registry import create
 from sgc.results import Result
 from studies import capture, chunk_error
-from studies import captured as captured_module
-from studies.chunk_bounds import selections
 from studies.chunk_error import PRESETS, Config, trial
-from studies.chunk_error_figure import figure, pooled, table, totals
 from studies.cli import app
-from studies.gradient_laws import LAWS
+from studies.figures.chunk_error import figure, pooled, table, totals
+from studies.measures import captured as captured_module
+from studies.measures.chunk_bounds import selections
+from studies.measures.gradient_laws import LAWS
 from studies.plugins import chunkers
 from tests.studies.sorting import HOLDS, draw, oracle
 

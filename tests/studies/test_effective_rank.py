@@ -11,13 +11,13 @@ pytest.importorskip("transformers", reason="needs pip install transformers")
 from sgc.finetune.config import ConfigError
 from sgc.results import Result, ResultStore
 from studies import effective_rank as study
-from studies.captured import GRADIENTS
 from studies.cli import app
 from studies.effective_rank import ADAMW, PRESETS
-from studies.effective_rank_figure import curve, figure, summaries
-from studies.grid import missing, points
-from studies.rank_watch import THRESHOLDS
-from studies.spectra import needed_ranks
+from studies.figures.effective_rank import curve, figure, summaries
+from studies.measures.captured import GRADIENTS
+from studies.measures.rank_watch import THRESHOLDS
+from studies.measures.spectra import needed_ranks
+from studies.runner.grid import missing, points
 from studies.study import Preset, find
 from tests.finetune.conftest import tiny_csv, tiny_model  # noqa: F401 - fixtures
 

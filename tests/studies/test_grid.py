@@ -16,7 +16,7 @@ from sgc.finetune.train import Interrupted
 from sgc.results import ResultStore
 from studies import study as registry
 from studies.cli import app, main
-from studies.grid import missing, points
+from studies.runner.grid import missing, points
 from studies.study import Study, find
 from tests.studies import toy
 

@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.optimize import linprog, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from studies.intervals import (
+from studies.measures.intervals import (
     coefficients,
     donoho_tanner,
     fit_logistic,

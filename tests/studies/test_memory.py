@@ -13,9 +13,9 @@ from sgc.finetune.config import ConfigError
 from sgc.results import Result, ResultStore
 from studies import memory as study
 from studies.cli import app
-from studies.grid import points
+from studies.figures.memory import break_even, figure, table, total
 from studies.memory import Config, specs, trial
-from studies.memory_figure import break_even, figure, table, total
+from studies.runner.grid import points
 from studies.study import find
 
 

@@ -16,10 +16,10 @@ from sgc.finetune.config import ConfigError
 from sgc.results import ResultStore
 from studies import moment_sparsity as study
 from studies.cli import app
+from studies.figures.moment_sparsity import figure
+from studies.figures.moment_sparsity_tables import critical_scale, holds, select, table, values
+from studies.measures.moment_watch import Watch, energy_count, hit_rate, largest, participation
 from studies.moment_sparsity import Config, trial
-from studies.moment_sparsity_figure import figure
-from studies.moment_sparsity_tables import critical_scale, holds, select, table, values
-from studies.moment_watch import Watch, energy_count, hit_rate, largest, participation
 from tests.finetune.conftest import tiny_csv, tiny_model  # noqa: F401 - fixtures
 
 SMALL = Config(

@@ -10,9 +10,9 @@ pytest.importorskip("transformers", reason="needs pip install transformers")
 
 from projections import as_projection
 from recovery import RecoveryResult
+from studies.figures.moment_sparsity_tables import critical_scale
+from studies.measures.moment_watch import Watch
 from studies.moment_sparsity import Config
-from studies.moment_sparsity_tables import critical_scale
-from studies.moment_watch import Watch
 
 # Two steps of one chunk of 32 with s_c = 1, by hand
 

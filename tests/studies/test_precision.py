@@ -12,10 +12,10 @@ from sgc.registry import create
 from sgc.results import Result
 from studies import precision
 from studies.cli import app
-from studies.intervals import wilson
+from studies.figures.precision import counts, figure, table
+from studies.measures.intervals import wilson
 from studies.plugins import ensembles, solvers
 from studies.precision import PRECISIONS, STAGES, Config, RoundedOperator, keep_bits, trial
-from studies.precision_figure import counts, figure, table
 from studies.study import find
 
 SMALL = Config(precision="bf16", d=256, k=64, sparsity=4, signals=60)

@@ -13,10 +13,10 @@ from sgc.registry import create
 from sgc.results import Result
 from studies import rip
 from studies.cli import app
-from studies.intervals import wilson
+from studies.figures.rip import THEOREMS, figure, table, typical_delta, union_bound, welch
+from studies.measures.intervals import wilson
 from studies.plugins import ensembles
 from studies.rip import Config, extremes, trial
-from studies.rip_figure import THEOREMS, figure, table, typical_delta, union_bound, welch
 from studies.study import find
 
 SMALL = {"d": 20, "k": 12, "sparsity": 2, "supports": 60, "grown": 4, "signals": 20}

@@ -8,12 +8,12 @@ from typer.testing import CliRunner
 
 from sgc.cli import app as sgc_app
 from sgc.results import ResultStore
-from studies import captured
 from studies import study as registry
 from studies.cli import app, main
-from studies.grid import points
-from studies.rows import drawn
-from studies.show import WIDTH
+from studies.measures import captured
+from studies.runner.grid import points
+from studies.runner.rows import drawn
+from studies.runner.show import WIDTH
 from studies.study import Study, product
 from tests.studies import toy
 

@@ -11,16 +11,16 @@ from sgc.finetune.config import ConfigError
 from sgc.registry import MissingDependencyError
 from sgc.results import Result, ResultStore
 from sgc.specs import Spec
-from studies import iterations, llama
-from studies.captured import GRADIENTS
 from studies.cli import app
-from studies.grid import missing, points
-from studies.iterations import pooled, stamp, timed_iterations
-from studies.methods import training
-from studies.passes import there_and_back
+from studies.figures.throughput import FULL, PAPER, figure, ratios, table, verdicts
+from studies.measures import iterations, llama
+from studies.measures.captured import GRADIENTS
+from studies.measures.iterations import pooled, stamp, timed_iterations
+from studies.measures.methods import training
+from studies.measures.passes import there_and_back
+from studies.runner.grid import missing, points
 from studies.study import STUDIES, find
 from studies.throughput import PRESETS, one_pass, trial
-from studies.throughput_figure import FULL, PAPER, figure, ratios, table, verdicts
 
 STUDY = find("throughput")
 (SMOKE,) = PRESETS["smoke"].configs()

@@ -15,7 +15,7 @@ from sgc.results import ResultStore, environment
 from studies import plugins
 from studies import study as registry
 from studies.cli import app
-from studies.grid import points, run
+from studies.runner.grid import points, run
 from studies.study import Study
 from tests.studies import toy_parts
 
@@ -33,7 +33,7 @@ SCRIPT = """
 import sgc
 from pathlib import Path
 from sgc.results import ResultStore, environment
-from studies.grid import points, run
+from studies.runner.grid import points, run
 from studies.study import Study
 from tests.studies import toy_parts
 
@@ -135,7 +135,7 @@ def test_what_no_process_could_import_runs_here(tmp_path, monkeypatch):
     class Local:
         """A solver."""
 
-    monkeypatch.setattr("studies.workers.worker_pool", None)
+    monkeypatch.setattr("studies.runner.workers.worker_pool", None)
     sgc.register("recovery", "toy-local", Local)
     with pytest.warns(UserWarning, match="one trial runs at a time.*'toy-local'.*--plugin FILE.py"):
         failed, classes = in_this_process(tmp_path, jobs=2)
@@ -179,7 +179,7 @@ def test_a_script_with_a_misplaced_guard_is_told_why_its_workers_died(tmp_path):
     done = script(tmp_path, SCRIPT + 'main()\nif __name__ == "__main__":\n    print("end")\n')
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("studies.grid.TrialsFailed: a process of the run has died")
+    assert last.startswith("studies.runner.grid.TrialsFailed: a process of the run has died")
     assert 'outside of its if __name__ == "__main__":' in last
     assert "bootstrapping" not in done.stderr
 

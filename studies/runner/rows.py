@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from sgc.results import Result
+from studies.runner.workers import Point
 from studies.study import Study
-from studies.workers import Point
 
 __all__ = ["drawn"]
 

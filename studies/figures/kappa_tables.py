@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
-from studies.kappa_curves import PAPER, Curve, curves, named, pick
+from studies.figures.kappa_curves import PAPER, Curve, curves, named, pick
 
 __all__ = ["LEVELS", "table"]
 

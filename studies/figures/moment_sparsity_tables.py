@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from sgc.results import Result
-from studies.moment_watch import LARGE
+from studies.measures.moment_watch import LARGE
 
 __all__ = [
     "HOLDS",

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
-from studies.bars import stacked_bars
-from studies.llama import LLAMA2_7B
+from studies.figures.bars import stacked_bars
+from studies.measures.llama import LLAMA2_7B
 
 __all__ = ["FULL", "PAPER", "TARGET", "TARGETED", "figure", "ratios", "table", "verdicts"]
 

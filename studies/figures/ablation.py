@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
-from studies.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from studies.figures.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 __all__ = ["figure", "lines_of", "table_of"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import sgc
 from sgc.registry import option_names
 from sgc.specs import Spec
-from studies import llama
+from studies.measures import llama
 
 __all__ = ["Training", "training"]
 
@@ -50,7 +50,7 @@ def training(
     Args:
         spec: ``adamw`` (torch's, fused on CUDA), ``lora:rank=r`` (peft's adapters under the same),
             or a registered compressor with its options.
-        model: made by :func:`studies.llama.build`.
+        model: made by :func:`studies.measures.llama.build`.
         lr: learning rate.
         device: of the model.
         seed: of LoRA's start and of A.

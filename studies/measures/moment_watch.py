@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -16,10 +16,17 @@ from sgc.chunkers.base import Chunker
 from sgc.finetune.config import ConfigError
 from sgc.top_entries import energies, top_entries
 
-if TYPE_CHECKING:
-    from studies.moment_sparsity import Config  # which imports this module
-
-__all__ = ["LARGE", "Watch", "energy_count", "gradient", "hit_rate", "largest", "participation"]
+__all__ = [
+    "LARGE",
+    "Pairs",
+    "Plan",
+    "Watch",
+    "energy_count",
+    "gradient",
+    "hit_rate",
+    "largest",
+    "participation",
+]
 
 LARGE = 10.0  # |N| of Adam is about 1
 
@@ -60,6 +67,37 @@ def hit_rate(found: Int[Tensor, "n s"], true: Int[Tensor, "n t"]) -> float:
     return float(there.sum() / (true >= 0).sum().clamp(min=1))
 
 
+#: β₁ and β₂, each.
+Pairs = tuple[tuple[float, float], ...]
+
+
+class Plan(Protocol):
+    """What to watch; the study's config says what each is."""
+
+    @property
+    def betas(self) -> Pairs: ...
+    @property
+    def recovered(self) -> Pairs: ...
+    @property
+    def cells(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def kappas(self) -> tuple[int, ...]: ...
+    @property
+    def measure(self) -> tuple[int, ...]: ...
+    @property
+    def scales(self) -> tuple[float, ...]: ...
+    @property
+    def epsilons(self) -> tuple[float, ...]: ...
+    @property
+    def decode_kappa(self) -> int: ...
+    @property
+    def chunker(self) -> str: ...
+    @property
+    def projection(self) -> str: ...
+    @property
+    def recovery(self) -> str: ...
+
+
 class Watch:
     """Accumulates the moments of what MESGC keeps of the gradients, and measures them.
 
@@ -72,7 +110,7 @@ class Watch:
         ConfigError: matrices of several shapes.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], plan: "Config", *, seed: int) -> None:
+    def __init__(self, parameters: Sequence[Tensor], plan: Plan, *, seed: int) -> None:
         shapes = sorted({tuple(p.shape) for p in parameters})
         if len(shapes) != 1:
             raise ConfigError(f"watched matrices must have one shape, got {shapes}")
@@ -105,7 +143,7 @@ class _Cell:
     """One way to cut and sparsify, with moments for every pair of β."""
 
     def __init__(
-        self, plan: "Config", chunks: int, kept: int, parameters: Sequence[Tensor], seed: int
+        self, plan: Plan, chunks: int, kept: int, parameters: Sequence[Tensor], seed: int
     ) -> None:
         self.plan, self.chunks, self.kept, self.seed = plan, chunks, kept, seed
         self.chunker: Chunker = sgc.create("chunker", plan.chunker, chunks=chunks, seed=seed)

@@ -10,9 +10,9 @@ from sgc.finetune.batches import collate
 from sgc.finetune.randomness import derived_seed
 from sgc.finetune.train import batch_loss
 from sgc.report import effective_ranks
-from studies.fine_tuning import FineTuning
-from studies.moment_watch import gradient
-from studies.spectra import needed_ranks
+from studies.measures.fine_tuning import FineTuning
+from studies.measures.moment_watch import gradient
+from studies.measures.spectra import needed_ranks
 
 __all__ = ["THRESHOLDS", "Watch"]
 

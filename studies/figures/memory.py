@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from sgc.results import Result
-from studies.palette import BLACK, BLUE, GREEN, VERMILION
+from studies.figures.palette import BLACK, BLUE, GREEN, VERMILION
 
 __all__ = [
     "LARGEST_A",

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 #: The committed file, the variable that names another one, and what makes one.
-GRADIENTS = Path(__file__).resolve().parent.parent / "results" / "studies" / "gradients.npz"
+GRADIENTS = Path(__file__).resolve().parents[2] / "results" / "studies" / "gradients.npz"
 VARIABLE = "SGC_GRADIENTS"
 COMMAND = "python -m studies capture"
 _FIELDS = ("name", "step", "shape", "index", "values", "energy")

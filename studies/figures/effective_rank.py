@@ -11,8 +11,8 @@ from rich.table import Table
 
 from sgc.results import Result
 from sgc.specs import Spec
-from studies.palette import BLACK, BLUE, VERMILION
-from studies.rank_watch import THRESHOLDS
+from studies.figures.palette import BLACK, BLUE, VERMILION
+from studies.measures.rank_watch import THRESHOLDS
 
 __all__ = ["Curve", "curve", "figure", "summaries", "table"]
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgc.results import Result
-from studies.moment_sparsity_tables import (
+from studies.figures.moment_sparsity_tables import (
     Cell,
     cells,
     gradient_beta,
@@ -17,8 +17,8 @@ from studies.moment_sparsity_tables import (
     select,
     values,
 )
-from studies.moment_watch import LARGE
-from studies.palette import COLOURS, MARKERS
+from studies.figures.palette import COLOURS, MARKERS
+from studies.measures.moment_watch import LARGE
 
 __all__ = ["figure"]
 

@@ -15,8 +15,8 @@ from sgc.finetune.config import ConfigError
 from sgc.finetune.job import RunBusyError
 from sgc.finetune.train import Interrupted
 from sgc.results import Result, ResultStore, ResultStoreError
+from studies.runner.workers import Point, guard_hint, leave_if_a_worker_starts, outcomes
 from studies.study import Study
-from studies.workers import Point, guard_hint, leave_if_a_worker_starts, outcomes
 
 __all__ = ["Point", "TrialsFailed", "check_devices", "missing", "only_one", "points", "run"]
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 __all__ = ["MINILM", "SMOLLM2", "cesgc_spec", "lines", "mesgc_spec"]
 
-#: Line → rate to search around, from earlier trials and the races at equal bytes.
+#: Line → where the walk begins, from earlier trials and the races at equal bytes.
 MINILM: Mapping[str, float] = {
-    **{"adamw": 3e-4, "sign-sgd": 3e-4, "galore": 1e-2, "lora": 3e-3, "mesgc": 1e-2},
-    **{"mesgc + ρ": 3e-3, "cesgc": 1e-2, "adjoint": 1e-2, "explicit sparse": 3e-3},
+    **{"adamw": 3e-4, "sign-sgd": 3e-4, "galore": 3e-3, "lora": 3e-3, "mesgc": 1e-2},
+    **{"mesgc + ρ": 3e-3, "cesgc": 1e-2, "adjoint": 3e-3, "explicit sparse": 1e-3},
 }
 SMOLLM2: Mapping[str, float] = {
     **{"adamw": 3e-4, "sign-sgd": 3e-4, "galore": 1e-3, "lora": 3e-3, "mesgc": 1e-3},

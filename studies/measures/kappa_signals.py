@@ -11,7 +11,7 @@ from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.problems import draw_signals
 from sgc.registry import create
-from studies.captured import captured
+from studies.measures.captured import captured
 
 __all__ = ["CAPTURED", "Signals", "dense", "directions", "draw"]
 

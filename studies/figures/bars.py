@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from studies.palette import GREEN, ORANGE, SKY
+from studies.figures.palette import GREEN, ORANGE, SKY
 
 __all__ = ["stacked_bars"]
 

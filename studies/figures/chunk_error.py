@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
-from studies.palette import BLUE, GREEN, ORANGE, PURPLE, VERMILION
+from studies.figures.palette import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 __all__ = ["figure", "pooled", "table", "totals"]
 

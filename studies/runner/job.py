@@ -16,10 +16,10 @@ from rich.progress import (
 )
 
 from sgc.results import Result, ResultStore, environment
-from studies import plugins
-from studies.grid import Point, TrialsFailed, check_devices, missing, only_one, points, run
-from studies.rows import drawn
-from studies.show import Place, show
+from studies.plugins import digests
+from studies.runner.grid import Point, TrialsFailed, check_devices, missing, only_one, points, run
+from studies.runner.rows import drawn
+from studies.runner.show import Place, show
 from studies.study import Study
 
 __all__ = ["carry_out", "draw", "say"]
@@ -56,8 +56,8 @@ def carry_out(
         ResultStoreError, OSError: a file cannot be written.
     """
     store, here = ResultStore(place.rows), environment()
-    if plugins.digests():
-        here["plugins"] = plugins.digests()
+    if digests():
+        here["plugins"] = digests()
     wanted = _announced(study, preset, console, device=device, seeds=seeds)
     check_devices(missing(study, _done(study, store, here, fresh), wanted))
     with only_one(place.rows):
@@ -100,7 +100,10 @@ def draw(
     tables: bool,
     device: str | None = None,
 ) -> bool:
-    """Write picture and text of a file's rows, see :func:`studies.rows.drawn`; False for none."""
+    """Write picture and text of a file's rows; False for none.
+
+    See :func:`studies.runner.rows.drawn`.
+    """
     chosen, notes = drawn(study, rows, grid, device)
     for note in notes:
         say(console, f"{place.rows}: {note}")

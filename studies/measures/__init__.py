@@ -1,0 +1,1 @@
+"""What trials are made of: signals, gradients, trainings, exact answers, bounds and intervals."""
