@@ -175,7 +175,7 @@ def _caption(panels: Sequence[Panel]) -> str:
     said.append("Dotted: the budgets, and larger ones in which a method stays as it is.")
     drawn = {e.label for panel in panels for e in panel.references if panel.scale.shows(e)}
     if drawn:
-        said.append(f"Black line: {', '.join(sorted(drawn))}, whatever it takes.")
+        said.append(f"Black line, grey band: {', '.join(sorted(drawn))}, whatever it takes.")
     if any(panel.notes for panel in panels):
         said.append("At the lower edge: what is far below (↓) or diverged.")
     return " ".join(said)

@@ -9,7 +9,7 @@ __all__ = ["markdown_table"]
 
 
 def markdown_table(reports: Sequence[RaceReport], *, loss: bool = False) -> str:
-    """One table in Markdown: a row a method, a column a race and budget.
+    """One table in Markdown: a row a method, a column a race (its batch size) and budget.
 
     A cell is the mean ± standard error over the seeds of the test accuracy (or loss, in nats); –
     where the method does not fit, ″ where it is what the cell on the left is already, n/a where a
@@ -23,7 +23,11 @@ def markdown_table(reports: Sequence[RaceReport], *, loss: bool = False) -> str:
             "the runs of these reports have no test loss, which was not measured when they were "
             "made: race again in a new folder, or leave --loss out"
         )
-    heads = [bytes_text(budget) for report in reports for budget in report.budgets]
+    heads = [
+        bytes_text(budget) + f", b{report.config['batch_size']}" * (len(reports) > 1)
+        for report in reports
+        for budget in report.budgets
+    ]
     lines = [f"| method | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     names = [label for r in reports for label in (*(e.label for e in r.entries), *r.refused)]
     beyond = {e.label: e for r in reports for e in r.entries if not e.budgets}
