@@ -11,7 +11,7 @@ MINILM: Mapping[str, float] = {
 }
 SMOLLM2: Mapping[str, float] = {
     **{"adamw": 3e-4, "sign-sgd": 3e-4, "galore": 1e-3, "lora": 3e-3, "mesgc": 1e-3},
-    **{"mesgc + ρ": 3e-4, "cesgc": 1e-3, "adjoint": 1e-3, "explicit sparse": 3e-4},
+    **{"mesgc + ρ": 3e-4, "cesgc": 1e-3, "adjoint": 3e-4, "explicit sparse": 3e-4},
 }
 
 _SKETCH = "projection=srht,recovery=omp"
