@@ -243,7 +243,8 @@ class _Cell:
         if 2 * k > self.length:
             return rows
         A = self.projection(k)
-        unit = rms.to(self.device).repeat_interleave(self.chunks)[:, None]
+        unit = rms.masked_fill(rms == 0, 1)  # moments of a matrix without gradients are 0, too
+        unit = unit.to(self.device).repeat_interleave(self.chunks)[:, None]
         M = (self.M[beta1, beta2] / (1 - beta1**step) / unit).float()
         V = (self.V[beta1, beta2] / (1 - beta2**step) / unit**2).float()
         first, second = A.matvec(M), A.matvec(V)

@@ -1,5 +1,6 @@
 """What the watch reports of M, V and N, against hand computation and float64 NumPy."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_moments_of_two_steps_are_those_by_hand(two_steps):
     assert second["v_top"] == pytest.approx(16 / 25, rel=1e-3)  # 0.75² of 0.75² + 0.5625²
     assert second["m_participation"] == pytest.approx(169 / 97, rel=1e-3)
     assert (second["m_90"], second["overlap"]) == (2, 0)
+
+
+def test_a_matrix_without_gradients_leaves_every_number_finite(two_steps):
+    plan = replace(two_steps.plan, steps=1, measure=(1,))
+    parameters = [torch.nn.Parameter(torch.zeros(8, 4)) for _ in range(2)]
+    watch = Watch(parameters, plan, seed=0)
+    parameters[0].grad, parameters[1].grad = torch.ones(8, 4), torch.zeros(8, 4)
+    watch.look(1)
+    assert watch.found["decodes"]
+    json.dumps(watch.found, allow_nan=False)
 
 
 def test_recovery_of_two_steps_is_that_by_hand(two_steps):
