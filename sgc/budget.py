@@ -192,12 +192,12 @@ def predict(
 
 
 def trainable(model: nn.Module | Iterable[Tensor]) -> list[Tensor]:
-    """Its parameters that require a gradient, or the given ones; one tensor is one parameter."""
+    """Its parameters that require a gradient, or the given ones, each once; a tensor is one."""
     if isinstance(model, Tensor):
         return [model]
     if isinstance(model, nn.Module):
         return [p for p in model.parameters() if p.requires_grad]
-    return list(model)
+    return list({id(p): p for p in model}.values())
 
 
 def _alike(parameters: Iterable[Tensor]) -> Collection[list[Tensor]]:

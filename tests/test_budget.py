@@ -111,6 +111,11 @@ def test_nothing_to_plan_for_is_said():
         sgc.plan(weights_like((8, 8)), budget_bytes="40k", method="galore")
 
 
+def test_a_tied_weight_is_counted_once():
+    tied, other = weights_like((24, 16), (24, 16))
+    assert predict("galore:rank=2", [tied, other, tied]) == predict("galore:rank=2", [tied, other])
+
+
 def test_predict_takes_a_spec_and_one_parameter():
     W = torch.empty(64, 32)
     by_spec = sgc.predict("galore:rank=2", W)
