@@ -3,15 +3,20 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 __all__ = ["GRID", "best_rate", "next_rates"]
+
+#: Rate → score, higher is better; a number, or a tuple of which the first that differs decides;
+#: None for a run that failed.
+Scores = Mapping[float, Any]
 
 #: Two rates a decade.
 GRID = tuple(float(f"{digit}e{power}") for power in range(-6, 4) for digit in (1, 3))
 
 
 def next_rates(
-    scores: Mapping[float, float | None],
+    scores: Scores,
     grid: Sequence[float],
     *,
     start: float,
@@ -46,13 +51,11 @@ def next_rates(
     return sorted(rate for rate in (*below, *above) if rate not in scores)
 
 
-def _up_to_a_failure(
-    rates: Sequence[float], scores: Mapping[float, float | None]
-) -> Iterator[float]:
-    return itertools.takewhile(lambda rate: scores.get(rate, 0.0) is not None, rates)
+def _up_to_a_failure(rates: Sequence[float], scores: Mapping[float, Any]) -> Iterator[float]:
+    return itertools.takewhile(lambda rate: scores.get(rate, ...) is not None, rates)
 
 
-def best_rate(scores: Mapping[float, float | None]) -> float:
-    """The rate with the highest score; of equal ones the smallest."""
-    ranked = [(-math.inf if score is None else score, -rate) for rate, score in scores.items()]
-    return -max(ranked)[1]
+def best_rate(scores: Scores) -> float:
+    """The rate with the highest score; of equal ones, and of failures alone, the smallest."""
+    ranked = [(score, -rate) for rate, score in scores.items() if score is not None]
+    return -max(ranked)[1] if ranked else min(scores)

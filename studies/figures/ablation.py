@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, log10
 from statistics import fmean, stdev
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from rich.table import Table
 from sgc.results import Result
 from studies.figures.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
-__all__ = ["figure", "lines_of", "table_of"]
+__all__ = ["figure", "lines_of", "of_one_setting", "table_of"]
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,47 @@ _AXES: Mapping[str, _Axis] = {
     "kappa": _Axis("κ = k/s, at equal s", logarithmic=False),
 }
 #: Lines of the states' axis that are drawn through all panels of the same training.
-_ALL_STATES, _NO_TARGETS = "adamw", "frozen"
-_GREY = "#777777"  # with wine and olive more than the palette has; markers and dashes repeat it
-_COLOURS = (BLACK, _GREY, SKY, BLUE, VERMILION, ORANGE, PURPLE, GREEN, "#882255", "#A09000")
-_MARKERS = "osD^vPX*<>"
-_DASHES = ("-", "--", "-.", ":")
+_THROUGH = ("adamw", "sign-sgd", "frozen")
+_GREY, _WINE, _OLIVE = "#777777", "#882255", "#A09000"  # beyond the palette; markers repeat it
+#: Colour, marker and dashes.
+_LOOKS: Mapping[str, tuple[str, str, str]] = {
+    "adamw": (BLACK, "o", "-"),
+    "sign-sgd": (_GREY, "s", "--"),
+    "frozen": (_GREY, "x", ":"),
+    "galore": (SKY, "D", "-."),
+    "lora": (BLUE, "^", ":"),
+    "mesgc": (VERMILION, "v", "-"),
+    "mesgc + ρ": (ORANGE, "P", "--"),
+    "cesgc": (PURPLE, "X", "-."),
+    "adjoint": (GREEN, "*", ":"),
+    "explicit sparse": (_OLIVE, ">", "--"),
+}
+_OTHERS = (_WINE, "<", "--")
 _NEAR = 5.0  # points below the lowest line, within which the majority's share is drawn
 _ROOM = 0.13  # least distance of labelled ticks, a share of the axis
+_STEP = 0.004  # by which markers of lines at one place stand apart, a share of the axis
+
+#: Name, factor and digits of what a table shows.
+_UNITS: Mapping[str, tuple[str, float, int]] = {
+    "accuracy": ("test accuracy, %", 100, 1),
+    "test_loss": ("test loss, nats", 1, 3),
+    "bytes": ("kB kept for all targets", 1e-3, 1),
+}
 
 #: Line → x → what was measured with the seeds.
 Lines = Mapping[str, Mapping[float, Sequence[float]]]
+
+
+def of_one_setting(rows: Iterable[Result]) -> list[Result]:
+    """Rows without those that trained a point in another way than its first row did."""
+    first: dict[tuple[str, str, float], dict[str, Any]] = {}
+    kept = []
+    for row in rows:
+        place = row.config["axis"], row.config["label"], row.config["x"]
+        settings = {name: value for name, value in row.config.items() if name != "device"}
+        if first.setdefault(place, settings) == settings:
+            kept.append(row)
+    return kept
 
 
 def lines_of(axis: str, rows: Iterable[Result], what: str = "accuracy") -> Lines:
@@ -53,49 +85,53 @@ def lines_of(axis: str, rows: Iterable[Result], what: str = "accuracy") -> Lines
     Args:
         axis: of ``studies.ablation.AXES``.
         rows: of the study.
-        what: ``accuracy``, in which a diverged run counts as the majority class, or ``test_loss``,
-            infinite where it diverged.
+        what: ``accuracy``, in which a diverged run counts as the majority class; ``test_loss``,
+            infinite where it diverged; or ``bytes`` that the method keeps.
     """
     found: dict[str, dict[float, list[float]]] = {}
-    for row in rows:
+    for row in of_one_setting(rows):
         if row.config["axis"] == axis:
             failed = row.metrics["majority"] if what == "accuracy" else inf
+            measured = row.metrics[what]
+            values = measured if isinstance(measured, list) else [measured]
             place = found.setdefault(row.config["label"], {})
             place.setdefault(row.config["x"], []).extend(
-                failed if value is None else value for value in row.metrics[what]
+                failed if value is None else value for value in values
             )
     return found
 
 
 def figure(rows: Sequence[Result]) -> Figure:
     """A panel an axis, a line a method: mean over the seeds ± standard error."""
+    left_out = len(rows) - len(rows := of_one_setting(rows))
     axes = [axis for axis in _AXES if any(row.config["axis"] == axis for row in rows)]
     across = min(2, len(axes))
     down = -(-len(axes) // across)
-    size = (10.4, 3.3 * down + 0.9) if across > 1 else (7.5, 5.2)
+    size = (10.4, 3.5 * down + 0.9) if across > 1 else (7.5, 5.2)
     made = Figure(figsize=size, layout="constrained", dpi=150)
     panels = made.subplots(down, across, squeeze=False).flatten()
-    labels = [x for x in dict.fromkeys(row.config["label"] for row in rows) if x != _NO_TARGETS]
     through = lines_of("states", rows)
     for axis, panel in zip(axes, panels, strict=False):
         lines = dict(lines_of(axis, rows))
-        if _AXES[axis].beside:
-            for label in (_ALL_STATES, _NO_TARGETS):
-                lines.pop(label, None)
-                _across(panel, label, through.get(label, {}))
-        _panel(panel, axis, lines, labels)
-        _majority(panel, [row for row in rows if row.config["axis"] == axis])
+        own = [row for row in rows if row.config["axis"] == axis]
+        for label in _THROUGH if _AXES[axis].beside else ():
+            if axis == "states" and label == "sign-sgd":
+                continue  # it has a place there, at 0
+            lines.pop(label, None)
+            _across(panel, label, through.get(label, {}))
+        _panel(panel, axis, lines)
+        _majority(panel, own)
     handles = {h.get_label(): h for p in panels for h in p.get_legend_handles_labels()[0]}
-    names = [name for name in dict.fromkeys((*labels, *handles)) if name in handles]
+    names = sorted(handles, key=lambda name: (" (" in str(name), str(name) == "majority class"))
     shown = [handles[name] for name in names]
     free = panels[len(axes) :]
     for panel in free:
         panel.set_axis_off()
     if len(free):
-        free[0].legend(shown, names, loc="center", ncols=2, frameon=False, fontsize=11)
+        free[0].legend(shown, names, loc="center", ncols=2, frameon=False, fontsize=10)
     else:
         made.legend(shown, names, loc="outside lower center", ncols=2 + across, frameon=False)
-    made.suptitle(_caption(rows), fontsize=11)
+    made.suptitle(_caption(rows, left_out), fontsize=11)
     return made
 
 
@@ -103,9 +139,7 @@ def table_of(axis: str, rows: Sequence[Result], what: str = "accuracy") -> Table
     """Lines against places on an axis; ``what`` as :func:`lines_of` takes it."""
     lines = lines_of(axis, rows, what)
     places = sorted({x for line in lines.values() for x in line})
-    unit, factor, digits = (
-        ("test accuracy, %", 100, 1) if what == "accuracy" else ("test loss, nats", 1, 3)
-    )
+    unit, factor, digits = _UNITS[what]
     made = Table(
         box=box.SIMPLE_HEAD,
         title=f"{unit}: {_AXES[axis].label}",
@@ -116,40 +150,50 @@ def table_of(axis: str, rows: Sequence[Result], what: str = "accuracy") -> Table
     for x in places:
         made.add_column(f"{x:,g}", justify="right", no_wrap=True)
     for label, line in lines.items():
+        cells: Iterable[list[float]]
         cells = ([factor * value for value in line.get(x, ())] for x in places)
         made.add_row(label, *(_cell(values, digits) for values in cells))
     return made
 
 
-def _panel(panel: Axes, axis: str, lines: Lines, labels: Sequence[str]) -> None:
-    for label, line in lines.items():
-        i = labels.index(label)
-        places = sorted(line)
+def _panel(panel: Axes, axis: str, lines: Lines) -> None:
+    look = _AXES[axis]
+    places = sorted({x for line in lines.values() for x in line})
+    positive = [x for x in places if x > 0]
+    span = positive[-1] / positive[0] if positive else 1.0
+    for i, (label, line) in enumerate(lines.items()):
+        colour, marker, dashes = _LOOKS.get(label, _OTHERS)
+        shift = _STEP * (i - (len(lines) - 1) / 2) if len(lines) > 2 else 0.0
+        own = sorted(line)
         panel.errorbar(
-            places,
-            [100 * fmean(line[x]) for x in places],
-            [100 * _error(line[x]) for x in places],
+            [x * span**shift if look.logarithmic else x for x in own],
+            [100 * fmean(line[x]) for x in own],
+            [100 * _error(line[x]) for x in own],
             label=label,
-            color=_COLOURS[i % len(_COLOURS)],
-            marker=_MARKERS[i % len(_MARKERS)],
-            linestyle=_DASHES[i % len(_DASHES)],
+            color=colour,
+            marker=marker,
+            linestyle=dashes,
             linewidth=1.3,
             markersize=5,
             capsize=2,
         )
-    _ticks(panel, sorted({x for line in lines.values() for x in line}), _AXES[axis].logarithmic)
-    panel.set(xlabel=_AXES[axis].label, ylabel="test accuracy, %")
+    if axis == "states":
+        for label in ("galore", "lora"):
+            for least in sorted(x for x in lines.get(label, ()) if x > 0)[:1]:
+                panel.axvline(least, color=_LOOKS[label][0], linewidth=0.8, linestyle=":")
+    _ticks(panel, places, look.logarithmic)
+    panel.set(xlabel=look.label, ylabel="test accuracy, %")
     panel.grid(alpha=0.3)
 
 
 def _across(panel: Axes, label: str, line: Mapping[float, Sequence[float]]) -> None:
     """A line that does not depend on where on the axis one is: mean and standard error."""
+    colour, _, dashes = _LOOKS[label]
+    said = {"adamw": "({:,g} numbers)", "sign-sgd": "(none)", "frozen": "(head only)"}[label]
     for x, values in line.items():
         mean, error = 100 * fmean(values), 100 * _error(values)
-        adamw = label == _ALL_STATES
-        name = f"{label} ({x:,g} numbers)" if adamw else f"{label} (head only)"
-        colour, dash = (BLACK, "-") if adamw else (_GREY, (0, (1, 2)))
-        panel.axhline(mean, color=colour, linestyle=dash, linewidth=1.3, label=name, zorder=1)
+        name = f"{label} {said.format(x)}"
+        panel.axhline(mean, color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1)
         panel.axhspan(mean - error, mean + error, color=colour, alpha=0.12, linewidth=0, zorder=0)
 
 
@@ -188,11 +232,17 @@ def _ticks(panel: Axes, places: Sequence[float], logarithmic: bool) -> None:
     panel.set_xticks([], minor=True)
 
 
-def _caption(rows: Sequence[Result]) -> str:
+def _caption(rows: Sequence[Result], left_out: int) -> str:
     first = rows[0]
     runs = [value for row in rows for value in row.metrics["accuracy"]]
     known = [value for value in runs if value is not None]
-    seeds = max(len(row.metrics["accuracy"]) for row in rows)
+    counts = sorted(
+        len(values)
+        for axis in _AXES
+        for line in lines_of(axis, rows).values()
+        for values in line.values()
+    )
+    seeds = f"{counts[0]}" + f" to {counts[-1]}" * (counts[0] < counts[-1])
     size = first.metrics["test_examples"]
     made = f"{first.config['model']}, {first.config['data']}: mean ± s.e. over {seeds} seeds"
     if known:
@@ -201,6 +251,8 @@ def _caption(rows: Sequence[Result]) -> str:
         made += f"\nsampling error of the test part, {size:,} texts: ±{error:.1f}"
     if len(known) < len(runs):
         made += f"\n{len(runs) - len(known)} of {len(runs)} runs diverged: drawn as majority class"
+    if left_out:
+        made += f"\n{left_out} rows of the same points with other settings are left out"
     return made
 
 
