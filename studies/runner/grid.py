@@ -100,6 +100,23 @@ def only_one(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def _check(metrics: Any) -> None:
+    """Refuse what a line of the file cannot hold.
+
+    Raises:
+        TypeError, ValueError: it is no dict of names and JSON values; names the one that is wrong.
+    """
+    if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
+        raise TypeError(
+            f"a trial returns a dict of names and JSON values, this one {metrics!r:.80}"
+        )
+    for name, value in metrics.items():
+        try:
+            json.dumps(value, allow_nan=False, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"metric {name!r}: {error}") from error
+
+
 def run(
     study: Study,
     todo: Sequence[Point],
@@ -139,7 +156,7 @@ def run(
     for point, outcome in outcomes(study, todo, 1 if study.alone else jobs):
         try:
             found = outcome()
-            json.dumps(found.metrics, allow_nan=False)
+            _check(found.metrics)
             if found.inputs != inputs[point]:
                 raise RuntimeError("the files that it reads were replaced during the run")
         except BrokenProcessPool as error:

@@ -19,7 +19,7 @@ from sgc.results import Result, ResultStore, environment
 from studies.plugins import digests
 from studies.runner.grid import Point, TrialsFailed, check_devices, missing, only_one, points, run
 from studies.runner.rows import drawn
-from studies.runner.show import Place, show
+from studies.runner.show import NotDrawnError, Place, show
 from studies.study import Study
 
 __all__ = ["carry_out", "draw", "say"]
@@ -52,7 +52,7 @@ def carry_out(
     Raises:
         ConfigError: no such preset or device.
         RunBusyError: another run is at this file.
-        TrialsFailed: some did; the others have their rows.
+        TrialsFailed: some did, and the others have their rows; or the rows cannot be drawn.
         ResultStoreError, OSError: a file cannot be written.
     """
     store, here = ResultStore(place.rows), environment()
@@ -80,14 +80,20 @@ def carry_out(
                 jobs=at_once,
                 on_trial=lambda point: bar.advance(task),
             )
-        draw(study, store.load(), wanted, place, console, tables=tables)
+        wrong = []
+        if failed:
+            point, reason = next(iter(failed.items()))
+            wrong.append(
+                f"{len(failed)} of {len(wanted)} trials failed, the first with {reason} "
+                f"({point.config}, seed {point.seed})"
+            )
+        try:
+            draw(study, store.load(), wanted, place, console, tables=tables)
+        except NotDrawnError as error:
+            wrong.append(str(error))
     say(console, f"results: {store.path}")
-    if failed:
-        point, reason = next(iter(failed.items()))
-        raise TrialsFailed(
-            f"{len(failed)} of {len(wanted)} trials failed, the first with {reason} "
-            f"({point.config}, seed {point.seed})"
-        )
+    if wrong:
+        raise TrialsFailed("; ".join(wrong))
 
 
 def draw(

@@ -9,13 +9,18 @@ from typing import Any
 from rich.console import Console
 
 from sgc.files import check_writable, replacing
+from sgc.finetune.config import ConfigError
 from sgc.results import Result
 from studies.study import Study
 
-__all__ = ["WIDTH", "Format", "Place", "show"]
+__all__ = ["WIDTH", "Format", "NotDrawnError", "Place", "show"]
 
 #: Characters of a table's line at least: terminals of 80 would cut its numbers.
 WIDTH = 140
+
+
+class NotDrawnError(ConfigError):
+    """A study's picture or tables cannot be made of the rows of a file."""
 
 
 class Format(StrEnum):
@@ -66,14 +71,22 @@ def show(
         tables: whether to print them, too, as wide as the terminal but at least :data:`WIDTH`.
 
     Raises:
+        NotDrawnError: the study cannot make its picture or tables of these rows.
         OSError: a file cannot be written; the one that was there is as it was.
     """
-    made = _tables(study, rows)
+    try:
+        made, picture = _tables(study, rows), study.module.figure(rows)
+    except Exception as error:  # a plug-in's rows, or those of older code, may lack anything
+        raise NotDrawnError(
+            f"{study.name}: its rows in {place.rows} cannot be drawn "
+            f"({type(error).__name__}: {error}); were they made by other code? --fresh measures "
+            "them again, another --out begins anew"
+        ) from error
     if tables and made:
         wide = Console(width=max(WIDTH, console.width))
         wide.print(*made, sep="\n")
     with replacing(place.picture) as file:
-        study.module.figure(rows).savefig(file, format=str(place.format))
+        picture.savefig(file, format=str(place.format))
     said = f"figure: {place.picture} ({len(rows)} rows)"
     if made:
         text = io.StringIO()

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from sgc.finetune.config import ConfigError
@@ -226,15 +227,37 @@ def test_ctrl_c_within_a_training_ends_the_study(tmp_path, monkeypatch):
     assert len(rows(tmp_path / "toy-smoke.jsonl")) == 2
 
 
-def test_numbers_that_json_does_not_know_fail_their_trial_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ({"answer": float("nan")}, "ValueError: metric 'answer': Out of range"),
+        ({"answer": {1: 2, "1": 3}}, "TypeError: metric 'answer': '<' not supported"),
+        ({"answer": torch.float32}, "TypeError: metric 'answer': Object of type dtype"),
+        ({1: 2}, "TypeError: a trial returns a dict of names and JSON values, this one {1: 2}"),
+        ([1, 2], "TypeError: a trial returns a dict of names and JSON values, this one [1, 2]"),
+        (None, "TypeError: a trial returns a dict of names and JSON values, this one None"),
+    ],
+)
+def test_what_a_line_cannot_hold_fails_its_trial_alone(returned, said, tmp_path, monkeypatch):
     real = toy.trial
-
-    def trial(config, generator):
-        found = real(config, generator)
-        return {**found, "answer": float("nan")} if config.value == 2 else found
-
-    monkeypatch.setattr(toy, "trial", trial)
+    monkeypatch.setattr(toy, "trial", lambda c, g: returned if c.value == 2 else real(c, g))
     done = sgc_study("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
     assert done.exit_code == 1
-    assert "4 of 8 trials failed, the first with ValueError" in done.output
+    assert f"4 of 8 trials failed, the first with {said}" in done.output
     assert len(rows(tmp_path / "toy-smoke.jsonl")) == 4
+
+
+def test_rows_that_cannot_be_drawn_stop_no_other_study_and_hide_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "STUDIES", dict.fromkeys(("toy", "toy2"), "tests.studies.toy"))
+    monkeypatch.setattr("studies.cli.STUDIES", registry.STUDIES)
+    monkeypatch.setattr(toy, "trial", lambda c, g: {} if c.value == 1 else 1 / 0)
+    done = sgc_study("run", "toy", "toy2", "--jobs", 1, "--out", tmp_path)
+    assert done.exit_code == 1
+    for name in ("toy", "toy2"):
+        assert f"{name}: 2 of 3 trials failed, the first with ZeroDivisionError" in done.output
+        assert f"{name}: its rows in {tmp_path / name}.jsonl cannot be drawn" in done.output
+    assert "(KeyError: 'answer'); were they made by other code? --fresh" in done.output
+    assert "not whole: toy, toy2" in done.output
+    drawn = sgc_study("figure", "toy", "--out", tmp_path)
+    assert drawn.exit_code == 2
+    assert "cannot be drawn" in drawn.output
