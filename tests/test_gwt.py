@@ -186,3 +186,8 @@ def test_a_residual_beside_the_details_is_refused(residual):
     with pytest.raises(SpecError, match="would do nothing"):
         resolve_method(f"gwt:details=true,residual={residual}")
     gwt(details=True, residual=0)
+
+
+def test_a_level_beyond_every_row_is_refused():
+    with pytest.raises(ValueError, match="level must be at most 62, got 1100"):
+        sgc.create("compressor", "gwt", level=1100)

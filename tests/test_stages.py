@@ -74,3 +74,27 @@ def test_a_subspace_may_be_the_inner_one(residual):
     full = "rank=8,inner.source=svd,inner.inner=sgd-momentum"
     within = make(f"gwt:level=1,residual={residual},inner=subspace,inner.{full}")
     torch.testing.assert_close(moved(within), moved(alone), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "gwt:level=1,inner=adafactor,inner.inner=galore,inner.inner.rank=2",
+        "galore:rank=6,inner=adafactor,inner.inner=gwt,inner.inner.level=1",
+        "galore:rank=6,inner=adafactor,inner.inner=adjoint,inner.inner.measurements=32",
+        "gwt:level=1,inner=galore,inner.rank=3,inner.inner=explicit-sparse,inner.inner.entries=5",
+    ],
+)
+def test_three_stages_take_a_residual(spec):
+    plain, completed = moved(make(spec)), moved(make(f"{spec},residual=0.1"))
+    assert torch.isfinite(completed).all()
+    assert not torch.equal(plain, completed)
+
+
+def test_the_given_compressors_stay_as_they_are():
+    galore = sgc.create("compressor", "galore", rank=2)
+    middle = sgc.create("compressor", "adafactor", inner=galore)
+    outer = sgc.create("compressor", "gwt", level=1, inner=middle, residual=0.1)
+    assert outer.inner._is_inner
+    assert outer.inner.inner._is_inner
+    assert not any(given._is_inner for given in (galore, middle, middle.inner))

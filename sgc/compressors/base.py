@@ -57,6 +57,10 @@ class Compressor(abc.ABC):
     #: Whether a stage around this one asks what its updates cover, whatever its own residual is.
     _is_inner: bool = False
 
+    def be_inner(self) -> None:
+        """A stage around this one asks what its updates cover, from now on."""
+        self._is_inner = True
+
     @property
     def native(self) -> bool:
         """Whether the update is AdamW's own, so that torch's AdamW takes the parameter."""

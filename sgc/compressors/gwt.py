@@ -20,6 +20,7 @@ from sgc.rules.adam import Adam
 from sgc.updates import Dense, Lazy, Update
 from sgc.updates.partial import Partial
 
+_MOST = 62  # levels: rows have fewer columns than 2^62
 #: The level of size 1: blocks of 1,024 columns.
 _COARSEST = 10
 
@@ -48,7 +49,7 @@ class GWT(Stage):
 
     Args:
         inner: compressor of the approximations, or its name.
-        level: l ≥ 0.
+        level: l from 0 to 62.
         details: False leaves the details to the residual, True divides them by √V̂ as the
             approximations are, which needs dense Adam as the inner compressor.
         alpha: α, scale of the update.
@@ -71,6 +72,8 @@ class GWT(Stage):
         residual: float | str | Residual = 0.0,
     ) -> None:
         self.level = whole("level", level, least=0)
+        if self.level > _MOST:
+            raise ValueError(f"level must be at most {_MOST}, got {level}: 2^level columns a block")
         self.details, self.alpha = flag("details", details), number("alpha", alpha)
         self.take_residual(residual)
         own = self.residual_rule.init_state((1, 1), torch.device("meta"), torch.float32)

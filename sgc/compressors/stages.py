@@ -49,7 +49,13 @@ class Stage(Compressor):
                 f"{names}: the two would share one state ({', '.join(both)}); choose another inner "
                 "compressor"
             )
-        self.inner._is_inner = completes
+        if completes:
+            self.inner.be_inner()
+
+    def be_inner(self) -> None:
+        super().be_inner()
+        self.inner = copy.copy(self.inner)  # whose object stays as it is
+        self.inner.be_inner()
 
     def inner_shape(self, shape: Shape) -> Shape:
         """Shape of what the inner compressor gets for a parameter of this shape."""
