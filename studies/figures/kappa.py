@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sgc.results import Result
+from studies.figures.intervals import l1_kappa, omp_kappa
 from studies.figures.kappa_curves import PAPER, Curve, curves, merged, named, pick
 from studies.figures.palette import COLOURS, MARKERS
-from studies.measures.intervals import l1_kappa, omp_kappa
 
 __all__ = ["figure"]
 

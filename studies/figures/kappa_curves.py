@@ -10,8 +10,8 @@ from jaxtyping import Int
 
 from sgc.finetune.config import ConfigError
 from sgc.results import Result
-from studies.measures.clusters import Clusters
-from studies.measures.intervals import Crossing, Logistic, fit_logistic, wilson
+from studies.figures.clusters import Clusters
+from studies.figures.intervals import Crossing, Logistic, fit_logistic, wilson
 
 __all__ = ["PAPER", "Curve", "curves", "merged", "named", "pick"]
 

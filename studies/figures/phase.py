@@ -13,8 +13,8 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
+from studies.figures.intervals import Crossing, Logistic, donoho_tanner, fit_logistic
 from studies.figures.palette import SKY, VERMILION
-from studies.measures.intervals import Crossing, Logistic, donoho_tanner, fit_logistic
 
 __all__ = ["LEVELS", "Diagram", "diagrams", "figure", "table"]
 

@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
+from studies.figures.intervals import wilson
 from studies.figures.palette import COLOURS, MARKERS
-from studies.measures.intervals import wilson
 
 __all__ = ["STAGES", "counts", "figure", "table"]
 

@@ -1,1 +1,1 @@
-"""What trials are made of: signals, gradients, trainings, exact answers, bounds and intervals."""
+"""What trials are made of: signals, gradients, trainings, points, exact answers and bounds."""

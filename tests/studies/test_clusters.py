@@ -12,12 +12,12 @@ from sgc.problems import LAWS
 from sgc.registry import create
 from sgc.results import Result
 from studies import kappa as study
+from studies.figures.clusters import Clusters
+from studies.figures.intervals import fit_logistic, wilson
 from studies.figures.kappa_curves import curves
 from studies.kappa import PRESETS, Config, laws
 from studies.measures import kappa_signals
 from studies.measures.captured import GRADIENTS, VARIABLE, Captured, digest, using
-from studies.measures.clusters import Clusters
-from studies.measures.intervals import fit_logistic, wilson
 from studies.study import find
 
 STUDY = find("kappa")

@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.optimize import linprog, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from studies.measures.intervals import (
+from studies.figures.intervals import (
     coefficients,
     donoho_tanner,
     fit_logistic,

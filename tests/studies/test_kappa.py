@@ -17,12 +17,12 @@ from sgc.registry import available, create
 from sgc.results import Result, ResultStore
 from studies import kappa as study
 from studies.cli import app
+from studies.figures.intervals import l1_kappa, omp_kappa, wilson
 from studies.figures.kappa import figure
 from studies.figures.kappa_curves import curves
 from studies.figures.kappa_tables import table
 from studies.kappa import PRESETS, Config, laws, trial
 from studies.measures.captured import GRADIENTS
-from studies.measures.intervals import l1_kappa, omp_kappa, wilson
 from studies.measures.kappa_signals import directions, draw
 from studies.plugins import solvers
 from studies.study import Study, find

@@ -12,8 +12,8 @@ from sgc.registry import create
 from sgc.results import Result
 from studies import precision
 from studies.cli import app
+from studies.figures.intervals import wilson
 from studies.figures.precision import counts, figure, table
-from studies.measures.intervals import wilson
 from studies.plugins import ensembles, solvers
 from studies.precision import PRECISIONS, STAGES, Config, RoundedOperator, keep_bits, trial
 from studies.study import find

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from scipy.special import logit
 
 from projections.seeding import stream
-from studies.measures.intervals import Crossing, Logistic, coefficients, wilson
+from studies.figures.intervals import Crossing, Logistic, coefficients, wilson
 
 __all__ = ["Clusters"]
 
