@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from projections.seeding import stream
+from sgc.adam import moment_dtype
 
 METHODS = ("auto", "exact", "randomized")
 _HALVES = (torch.bfloat16, torch.float16)
@@ -111,7 +112,7 @@ def leading_bases(
                 for i in range(0, len(matrices), together)
             ]
         )[:, :, :rank]
-    return _oriented(bases, start).to(_result_dtype(first))
+    return _oriented(bases, start).to(moment_dtype(first.dtype))
 
 
 def _checked_side(matrices: Sequence[Tensor], rank: int, start: Tensor | None) -> int:
@@ -139,7 +140,7 @@ def _test_vectors(
 
 def _exact(G: Float[Tensor, "m n"], rest: Float[Tensor, "side r"]) -> Float[Tensor, "side r"]:
     """Singular vectors by a full SVD; ``rest`` for a zero matrix."""
-    G = G.to(_result_dtype(G)).nan_to_num(0.0, 0.0, 0.0)
+    G = G.to(moment_dtype(G.dtype)).nan_to_num(0.0, 0.0, 0.0)
     largest = G.abs().amax()
     G = G / largest.clamp_min(torch.finfo(G.dtype).tiny)
     U, _, Vh = torch.linalg.svd(G, full_matrices=False)
@@ -247,8 +248,4 @@ def _oriented(
 
 def _product_dtype(G: Tensor) -> torch.dtype:
     """Half precision is multiplied as it is where sums can be float32: on CUDA."""
-    return G.dtype if G.is_cuda and G.dtype in _HALVES else _result_dtype(G)
-
-
-def _result_dtype(G: Tensor) -> torch.dtype:
-    return torch.float64 if G.dtype == torch.float64 else torch.float32
+    return G.dtype if G.is_cuda and G.dtype in _HALVES else moment_dtype(G.dtype)

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-from sgc import adam
 from sgc.blocks import State, block
-from sgc.compressors.base import Compressor, Step, agrees
+from sgc.compressors.base import Compressor, Step
 from sgc.groups import (
     UNSUPPORTED,
     Alike,
@@ -21,6 +20,7 @@ from sgc.groups import (
     refuse_flags,
     refuse_misspelt,
 )
+from sgc.loading import copied, describes, fresh_states
 from sgc.rounding import NEAREST, stochastic
 
 
@@ -225,15 +225,10 @@ class CompressedAdamW(Optimizer):
         states: list[State] = [self.state[p] for p in parameters]
         new = [state for state in states if not state]
         if new:
-            shape, device = tuple(parameters[0].shape), parameters[0].device
-            dtype = adam.moment_dtype(parameters[0].dtype)
-            moments = (len(new), *compressor.moment_shape(shape))
-            together = compressor.rule.init_state(moments, device, dtype)
-            together["step"] = torch.zeros(len(new), dtype=torch.float32)
-            for i, state in enumerate(new):
-                state.update({key: block[i] for key, block in together.items()})
-                state.update(compressor.init_state(shape, device, dtype))
-                state.update(compressor.residual_rule.init_state(shape, device, dtype))
+            first = parameters[0]
+            made = fresh_states(len(new), compressor, first, first.device)
+            for state, own in zip(new, made, strict=True):
+                state.update(own)
         return states
 
     def state_dict(self) -> dict[str, Any]:
@@ -249,7 +244,11 @@ class CompressedAdamW(Optimizer):
         return {**saved, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned, dtypes included.
+        """Load a copy of what :meth:`state_dict` returned.
+
+        Tensors take the dtypes that a state of these weights has: under equal dtypes nothing
+        changes, and over weights of another dtype moments are cast (of parameters without a
+        compressor to the parameter's, as torch's AdamW does).
 
         Raises:
             ValueError: the groups do not match, or were saved with other compressors than this
@@ -262,7 +261,7 @@ class CompressedAdamW(Optimizer):
             theirs = theirs.describe() if isinstance(theirs, Compressor) else theirs
             if theirs is None and mine.native:
                 continue  # a state of torch's own AdamW
-            if theirs is None or not agrees(theirs, mine.describe()):
+            if theirs is None or not describes(theirs, mine):
                 raise ValueError(
                     f"group {number} was saved with the compressor {theirs}, but this optimizer "
                     f"has {mine.describe()}: build it with the saved options"
@@ -272,19 +271,11 @@ class CompressedAdamW(Optimizer):
             group["compressor"] = mine
             for option, value in self.defaults.items():
                 group.setdefault(option, value)  # a state from before there was the option
-        # torch casts every state tensor but "step" to the parameter's dtype: take the saved ones.
-        places = [i for saved in saved_groups for i in saved["params"]]
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        for place, p in zip(places, parameters, strict=True):
-            for key, value in state_dict["state"].get(place, {}).items():
-                if isinstance(value, Tensor):
-                    on_cpu = key in _CPU_STATE
-                    device = torch.device("cpu") if on_cpu else p.device
-                    self.state[p][key] = value.detach().to(device, copy=True)
-
-
-#: Counters: read on the host at every step, so they never live on an accelerator.
-_CPU_STATE = frozenset({"step", "basis_step"})
+        # torch casts every state tensor but "step" to the parameter's dtype, and need not copy.
+        for group, saved in zip(self.param_groups, saved_groups, strict=True):
+            for p, place in zip(group["params"], saved["params"], strict=True):
+                if tensors := state_dict["state"].get(place):
+                    self.state[p].update(copied(tensors, p, group["compressor"]))
 
 
 def _learning_rate(lr: float | Tensor, device: torch.device) -> float | Tensor:

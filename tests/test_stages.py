@@ -98,3 +98,19 @@ def test_the_given_compressors_stay_as_they_are():
     assert outer.inner._is_inner
     assert outer.inner.inner._is_inner
     assert not any(given._is_inner for given in (galore, middle, middle.inner))
+
+
+@pytest.mark.parametrize(
+    ("spec", "other"),
+    [
+        ("galore:inner=sign-sgd,residual=sign", "sign,residual.scale=0.5"),
+        ("galore:inner=sgd,residual=raw,residual.scale=1.0", "raw,residual.scale=0.5"),
+        ("galore:inner=normalised-sgd,residual=1.0", "0.5"),
+    ],
+)
+def test_an_inner_residual_is_the_outer_one_however_it_is_spelt(spec, other):
+    make(spec)
+    with pytest.raises(
+        ValueError, match=r"own residual .* would not be applied there, but that of"
+    ):
+        make(f"{spec.split(',residual')[0]},residual={other}")

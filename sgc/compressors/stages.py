@@ -8,9 +8,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sgc.blocks import State
-from sgc.compressors.base import Compressor, Shape
+from sgc.compressors.base import Compressor, Shape, configuration
 from sgc.options import part
+from sgc.residuals.base import Residual
 from sgc.rules.base import Rule
+
+
+def _said(rule: Residual) -> str:
+    hidden = ("class", "active")
+    options = [f"{k}={v}" for k, v in configuration(rule).items() if k not in hidden]
+    return f"{type(rule).__name__}({', '.join(options)})" if rule.active else "none"
 
 
 class Stage(Compressor):
@@ -38,10 +45,12 @@ class Stage(Compressor):
         self.inner = copy.copy(part("compressor", inner))
         names = f"inner={type(self.inner).__name__} inside {type(self).__name__}"
         rule = self.inner.residual_rule
-        if completes and rule.active and self.inner.residual != self.residual:
+        own_rule = self.residual_rule
+        if completes and rule.active and configuration(rule) != configuration(own_rule):
             raise ValueError(
-                f"{names}: its own residual ({type(rule).__name__}) would not be applied there; "
-                f"give residual to {type(self).__name__}, and an inner compressor that has moments"
+                f"{names}: its own residual {_said(rule)} would not be applied there, but that of "
+                f"{type(self).__name__}, {_said(own_rule)}; give residual to "
+                f"{type(self).__name__}, and an inner compressor that has moments"
             )
         theirs = self.inner.init_state((64, 64), torch.device("meta"), torch.float32)
         if both := sorted(own.keys() & theirs.keys()):
