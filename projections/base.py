@@ -60,6 +60,9 @@ class BaseProjection:
     orthogonal: ClassVar[bool] = False
     #: True when A is a formula and no k×d array is stored.
     structured: ClassVar[bool] = False
+    #: True when all entries are one number or its negative: of k rows at most 2^(k − 1) columns
+    #: then differ by more than a sign, and no solver can tell the others apart.
+    signs: ClassVar[bool] = False
 
     def __init__(
         self,

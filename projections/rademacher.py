@@ -16,6 +16,8 @@ class Rademacher(DenseOperator):
     See :class:`projections.base.BaseProjection` for the arguments and errors.
     """
 
+    signs = True
+
     def __init__(
         self,
         k: int,

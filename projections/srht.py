@@ -64,6 +64,7 @@ class SRHT(BaseProjection):
     """
 
     structured = True
+    signs = True
 
     def __init__(
         self,

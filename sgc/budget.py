@@ -10,20 +10,11 @@ from torch import Tensor, nn
 from sgc import adam
 from sgc.compressors.base import Compressor
 from sgc.options import whole as integer
-from sgc.registry import create
-from sgc.sizes import BudgetError, largest_size, smallest_size
+from sgc.registry import UnknownPluginError, available, create
+from sgc.sizes import BudgetError, fill
 from sgc.specs import Spec, Value
 
-__all__ = [
-    "BudgetError",
-    "Plan",
-    "Prediction",
-    "largest_size",
-    "plan",
-    "predict",
-    "shared_hint",
-    "smallest_size",
-]
+__all__ = ["BudgetError", "Plan", "Prediction", "plan", "predict"]
 
 _STEP_BYTES = 4  # the step counter of a parameter, a float32
 
@@ -54,11 +45,14 @@ class Plan:
         spec: the method with its options, as command lines take it.
         budget_bytes: what it may take.
         predicted: what it will take; :func:`sgc.state_report` counts the same after a step.
+        limit: why there is no larger size, where a parameter's shape forbids it, and not the
+            budget; else empty.
     """
 
     spec: Spec
     budget_bytes: int
     predicted: Prediction
+    limit: str = ""
 
     @property
     def options(self) -> Mapping[str, Value]:
@@ -72,13 +66,14 @@ class Plan:
 
     def compressor(self) -> Compressor:
         """A new compressor of this size."""
-        made: Compressor = create("compressor", self.spec.name, **self.spec.options)
-        return made
+        return _made(self.spec)
 
     def __str__(self) -> str:
+        limit = f"; no larger size: {self.limit}" if self.limit else ""
         return (
             f"{self.spec.format()}: {self.bytes:,} of {self.budget_bytes:,} bytes "
             f"({self.predicted.state_bytes:,} of state, {self.predicted.shared_bytes:,} shared)"
+            f"{limit}"
         )
 
 
@@ -112,36 +107,40 @@ def plan(
     if not parameters:
         raise ValueError("there is nothing to plan for: no parameter requires a gradient")
     spec = Spec.parse(method) if isinstance(method, str) else method
-    base: Compressor = create("compressor", spec.name, **spec.options)
-    if base.size(1) is None:
-        return _fitting(spec, parameters, budget_bytes)
+    alike = _alike(parameters)
+    matrices = [p for p in parameters if p.ndim >= 2]
+    sizes = _made(spec).size
 
-    def of_size(size: int) -> Spec:
-        larger = base.size(size)
-        assert larger is not None
-        return spec.updated(**larger)
-
-    def compressor(size: int) -> Compressor:
-        made: Compressor = create("compressor", spec.name, **of_size(size).options)
+    def compressor(spec: Spec) -> Compressor:
+        made = _made(spec)
+        if sizes(1) is not None and all(_plain(made, p) for p, *_ in alike):
+            raise ValueError(
+                f"{spec.format()} would leave all of these parameters to plain AdamW: there is "
+                "nothing to choose a size for"
+            )
         return made
 
-    def state(size: int) -> int:
-        return predict(compressor(size), parameters, shared=False).bytes
+    def cost(spec: Spec, *, shared: bool = True, beyond: int | None = None) -> Prediction:
+        return predict(compressor(spec), parameters, shared=shared, beyond=beyond)
 
-    def whole(size: int) -> int:
-        return predict(compressor(size), parameters, beyond=budget_bytes).bytes
+    def floor(spec: Spec) -> int:  # vectors are left to plain AdamW where a size exceeds them
+        return predict(compressor(spec), matrices, shared=False).bytes
 
-    size = largest_size(state, whole, budget_bytes)
-    if size is None:
-        least = predict(compressor(smallest := smallest_size(whole)), parameters)
-        raise BudgetError(_too_large(of_size(smallest), least, budget_bytes))
-    found = compressor(size)
-    if all(_plain(found, p) for p in parameters):
-        raise ValueError(
-            f"{of_size(size).format()} would leave all of these parameters to plain AdamW: there "
-            "is nothing to choose a size for"
-        )
-    return Plan(of_size(size), budget_bytes, predict(found, parameters))
+    def stretch(spec: Spec) -> tuple[bool, ...]:
+        made = compressor(spec)
+        return tuple(_plain(made, p) for p, *_ in alike)
+
+    vectors = len(matrices) < len(parameters)
+    found, size = fill(
+        spec,
+        sizes,
+        cost,
+        budget_bytes,
+        floor=floor if vectors else None,
+        stretch=stretch if vectors else None,
+    )
+    limit = "" if size is None else _limit(spec.updated(**(sizes(size + 1) or {})), matrices)
+    return Plan(found, budget_bytes, cost(found), limit)
 
 
 def predict(
@@ -173,9 +172,7 @@ def predict(
         196616
     """
     if isinstance(compressor, str | Spec):
-        spec = Spec.parse(compressor) if isinstance(compressor, str) else compressor
-        compressor = create("compressor", spec.name, **spec.options)
-    assert isinstance(compressor, Compressor)
+        compressor = _made(Spec.parse(compressor) if isinstance(compressor, str) else compressor)
     alike = _alike(trainable(model))
     state = sum(len(group) * _state_bytes(compressor, group[0]) for group in alike)
     floors = [
@@ -230,25 +227,18 @@ def _plain(compressor: Compressor, p: Tensor) -> bool:
     return bool(refusal)
 
 
-def _fitting(spec: Spec, parameters: list[Tensor], budget: int) -> Plan:
-    predicted = predict(create("compressor", spec.name, **spec.options), parameters)
-    if predicted.bytes > budget:
-        raise BudgetError(
-            f"{spec.format()} takes {predicted.bytes:,} bytes and has no size to choose; the "
-            f"budget is {budget:,}"
-        )
-    return Plan(spec, budget, predicted)
+def _limit(larger: Spec, matrices: Iterable[Tensor]) -> str:
+    """Why this size does not exist; empty if it does."""
+    try:
+        made = _made(larger)
+    except ValueError as error:
+        return str(error)
+    reasons = (made.refuses(shape) for shape in dict.fromkeys(tuple(p.shape) for p in matrices))
+    return next((reason for reason in reasons if reason), "")
 
 
-def shared_hint(options: Mapping[str, Value], *, shared: int, whole: int) -> str:
-    """Where most of the bytes are A, how to do without; else nothing."""
-    if shared <= whole // 2 or options.get("projection") == "srht":
-        return ""
-    return f"; {shared:,} of them are shared (A): projection=srht,recovery=omp keeps little"
-
-
-def _too_large(spec: Spec, least: Prediction, budget: int) -> str:
-    hint = shared_hint(dict(spec.options), shared=least.shared_bytes, whole=least.bytes)
-    return (
-        f"the smallest {spec.format()} takes {least.bytes:,} bytes{hint}; the budget is {budget:,}"
-    )
+def _made(spec: Spec) -> Compressor:
+    if spec.name == "adamw" and spec.name not in available("compressor"):
+        raise UnknownPluginError("unknown compressor 'adamw': plain AdamW is the compressor 'none'")
+    made: Compressor = create("compressor", spec.name, **spec.options)
+    return made

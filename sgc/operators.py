@@ -1,5 +1,7 @@
 """The measuring matrices of a compressor, and what may be kept of measurements."""
 
+import warnings
+
 import torch
 
 from projections import Projection
@@ -29,6 +31,7 @@ class Operators:
         # Of a part from elsewhere that does not say so, nothing is known.
         self._dense = not getattr(kind, "structured", True)
         self._made: dict[Key, Projection] = {}
+        self._looked_at: set[int] = set()
 
     def __call__(self, length: int, device: torch.device, dtype: torch.dtype) -> Projection:
         """The A of vectors of this length; on the meta device a stand-in that has its bytes."""
@@ -70,6 +73,25 @@ class Operators:
                 "plain AdamW here (compressor=None)"
             )
         return None
+
+    def warn_of_few_columns(self, length: int) -> None:
+        """Say once that sparse vectors of this length cannot be told apart by what A measures.
+
+        Warns:
+            UserWarning: A of ±1 has so few rows that some columns must be equal, up to a sign.
+        """
+        if length in self._looked_at:
+            return
+        self._looked_at.add(length)
+        signs = getattr(resolve("projection", self.projection), "signs", False)
+        if signs and 2 ** (self.measurements - 1) < length:
+            warnings.warn(
+                f"the {self.measurements} rows of a {self.projection!r} A give at most "
+                f"{2 ** (self.measurements - 1):,} columns that differ by more than a sign, for "
+                f"vectors of {length:,} entries: no solver can tell the others apart. Take "
+                "projection=gaussian, or a larger sparsity, kappa or number of chunks",
+                stacklevel=3,
+            )
 
     def made(self) -> dict[str, Projection]:
         """Every A made so far, by its size, dtype and device."""

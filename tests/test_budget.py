@@ -1,5 +1,7 @@
 """Predicted memory is measured memory, and a plan fills its budget."""
 
+import itertools
+
 import pytest
 import torch
 from torch.nn.utils import skip_init
@@ -63,6 +65,116 @@ def test_a_plan_is_the_largest_size_that_fits(name, budget):
     except ValueError:  # no larger one for these matrices
         return
     assert beyond > budget
+
+
+MODELS = {
+    "biases": ((16, 16), (16,)) * 6 + ((16,), (16,)),
+    "lengths": ((20, 12), (20,), (20,), (9, 30), (9,), (130,), (130,)),
+    "vectors": ((40,), (25,), (3,)),
+}
+
+
+@pytest.mark.parametrize("shapes", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "explicit-sparse",
+        "sift",
+        "adjoint",
+        "adjoint:projection=gaussian",
+        "adafactor:inner=explicit-sparse",
+        "adafactor:inner=adjoint",
+        "gwt:inner=explicit-sparse,inner.entries=10",
+    ],
+)
+def test_vectors_that_fall_to_plain_adamw_do_not_end_the_search(method, shapes):
+    """A vector may hold less there, so that a larger size fits where a smaller one did not."""
+    weights = [torch.empty(shape) for shape in shapes]
+    spec = sgc.specs.Spec.parse(method)
+    sizes = sgc.create("compressor", spec.name, **spec.options).size
+    largest = max(p.numel() for p in weights if p.ndim > 1 or len(shapes) < 4)
+    held = {}
+    for size in range(1, largest + 1):
+        try:
+            held[size] = predict(spec.updated(**sizes(size)), weights).bytes
+        except ValueError:
+            continue
+    bytes_ = sorted(set(held.values()))
+    for budget in {bytes_[0], *(b - 1 for b in bytes_[1 :: len(bytes_) // 6 + 1]), bytes_[-1]}:
+        best = max(size for size in held if held[size] <= budget)
+        plan = sgc.plan(weights, budget_bytes=budget, method=method)
+        assert plan.spec == spec.updated(**sizes(best))
+    with pytest.raises(sgc.BudgetError):
+        sgc.plan(weights, budget_bytes=bytes_[0] - 1, method=method)
+
+
+def test_a_size_that_fits_above_one_that_does_not_in_numbers():
+    """Of six Linear(64, 64) and a LayerNorm: 59 entries fit everywhere, 81 in the matrices."""
+    weights = [torch.empty(s) for s in ((64, 64), (64,)) * 6 + ((64,), (64,))]
+    for budget, entries in ((10_000, 81), (9_000, 67)):
+        plan = sgc.plan(weights, budget_bytes=budget, method="explicit-sparse")
+        assert plan.options["entries"] == entries
+    assert predict("explicit-sparse:entries=60", weights).bytes > 10_000
+
+
+def test_a_plan_for_a_model_with_biases_looks_at_few_sizes(monkeypatch):
+    looked = []
+    real = sgc.budget.predict
+
+    def counted(*args, **options):
+        looked.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(sgc.budget, "predict", counted)
+    widths = (384, 384, 384, 1536)
+    layer = [((width, 384), (width,), (384,)) for width in widths]
+    weights = [torch.empty(s, device="meta") for s in itertools.chain(*layer * 6)]
+    plan = sgc.plan(weights, budget_bytes=10**6, method="explicit-sparse")
+    assert 0.99e6 < plan.bytes <= 10**6
+    assert len(looked) < 250
+
+
+def test_a_plan_says_which_shape_limits_it():
+    weights = weights_like((64, 64), (64, 2))
+    plan = sgc.plan(weights, budget_bytes=100_000, method="galore")
+    assert plan.options["rank"] == 2
+    assert str(plan).endswith("; no larger size: rank=3 exceeds the shorter side of a 64×2 matrix")
+    assert not sgc.plan(weights[:1], budget_bytes=9000, method="galore").limit
+    assert "level" in sgc.plan(weights, budget_bytes=10**6, method="gwt").limit
+    assert not sgc.plan(weights, budget_bytes=10**6, method="none").limit
+
+
+def test_adamw_is_called_none():
+    called = "AdamW is the compressor 'none'"
+    with pytest.raises(sgc.registry.UnknownPluginError, match=called):
+        sgc.plan(weights_like((8, 8)), budget_bytes=1000, method="adamw")
+    with pytest.raises(sgc.registry.UnknownPluginError, match=called):
+        predict("adamw", weights_like((8, 8)))
+
+
+@pytest.mark.parametrize("name", ["apollo", "flora", "mesgc", "adjoint"])
+def test_what_two_dtypes_share_is_counted_for_each(name, device):
+    """A base is made in the dtype of the moments: one for float32 and one for float64."""
+    weights = [
+        *weights_like((24, 16), device=device),
+        *weights_like((24, 16), dtype=torch.float64, device=device),
+    ]
+    report = measured(small(name), weights)
+    predicted = predict(small(name), weights)
+    alone = [predict(small(name), [w]).shared_bytes for w in weights]
+    assert predicted.bytes == report.bytes
+    assert predicted.shared_bytes == report.shared_bytes == sum(alone)
+
+
+def test_a_random_basis_is_counted_as_it_is_alive(device):
+    weights = [
+        *weights_like((24, 16), device=device),
+        *weights_like((24, 16), dtype=torch.float64, device=device),
+    ]
+    compressor = small("apollo", rank=1)
+    report = measured(compressor, weights)
+    alive = sum(basis.nbytes for _, basis in compressor.source._latest.values())
+    assert predict(small("apollo", rank=1), weights).shared_bytes == report.shared_bytes == alive
 
 
 def test_a_model_is_planned_by_what_trains():

@@ -181,3 +181,26 @@ def test_a_residual_does_something_or_is_refused(name, options, rule):
     with_it = one_step(small(name, residual=rule, **options), gradient)
     without = one_step(small(name, **options), gradient)
     assert (with_it - without).abs().max() > 1e-3
+
+
+def stepped(projection, kappa):
+    weights = torch.zeros(8, 10, requires_grad=True)
+    options = {"sparsity": 2, "chunks": 2, "kappa": kappa, "projection": projection}
+    mesgc = sgc.create("compressor", "mesgc", **options)
+    optimizer = sgc.CompressedAdamW([weights], compressor=mesgc)
+    weights.grad = normal(8, 10)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("projection", ["rademacher", "srht"])
+def test_a_plus_minus_one_matrix_of_few_rows_says_that_columns_are_equal(projection):
+    """2^(k_c − 1) different columns up to a sign, for chunks of 40 entries: 16, then 64."""
+    with pytest.warns(UserWarning, match=f"5 rows of a '{projection}' A give at most 16 columns"):
+        stepped(projection, 5)
+    stepped(projection, 7)
+    A = sgc.create("projection", projection, 5, 40, seed=0).to_dense()
+    assert len(torch.unique(A * A[:1].sign(), dim=1).T) <= 16
+
+
+def test_a_gaussian_matrix_of_few_rows_says_nothing():
+    stepped("gaussian", 5)

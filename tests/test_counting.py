@@ -46,6 +46,7 @@ def test_every_projection_is_counted_as_on_the_cpu(name, projection):
     assert on_meta == on_cpu
 
 
+@pytest.mark.filterwarnings("ignore:.*columns that differ by more than a sign")
 @pytest.mark.parametrize("recovery", makeable("recovery"))
 @pytest.mark.parametrize("projection", sgc.available("projection"))
 def test_what_a_solver_keeps_is_counted_as_on_the_cpu(projection, recovery):

@@ -153,6 +153,7 @@ class MESGC(Compressor):
         top = top_entries(gradients, self.chunker, self.chunk_sparsity, energy=wants_energy)
         length = self.chunker.length(gradients[0].numel())
         A = self._operators(length, top.values.device, top.values.dtype)
+        self._operators.warn_of_few_columns(length)
         p, q = sketch(A, top.index.flatten(0, 1), top.values.flatten(0, 1))
         p, q = (t.unflatten(0, (len(gradients), self.chunks)) for t in (p, q))
         return Compressed(p, q, gradients, energy=top.energy)

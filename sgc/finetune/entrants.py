@@ -4,12 +4,12 @@ from functools import lru_cache
 
 from torch import nn
 
-from sgc.budget import BudgetError, largest_size, shared_hint, smallest_size
 from sgc.finetune.config import FinetuneConfig
 from sgc.finetune.defaults import Method, resolve_method
 from sgc.finetune.methods.base import Cost
 from sgc.finetune.targets import Parameters, target_parameters
 from sgc.finetune.task import load_task
+from sgc.sizes import fill
 from sgc.specs import Spec
 
 __all__ = ["largest"]
@@ -28,32 +28,13 @@ def largest(spec: str, config: FinetuneConfig, budget: int) -> Method:
         SpecError, sgc.UnknownPluginError: see :func:`sgc.finetune.resolve_method`.
     """
     given = Spec.parse(spec)
-    plain = resolve_method(given)
 
-    def cost(method: Method, *, shared: bool = True, beyond: int | None = None) -> Cost:
-        return method.recipe().cost(*_model(config), shared=shared, beyond=beyond)
+    def cost(spec: Spec, *, shared: bool = True, beyond: int | None = None) -> Cost:
+        recipe = resolve_method(spec).recipe()
+        return recipe.cost(*_model(config), shared=shared, beyond=beyond)
 
-    if plain.recipe().size(1) is None:
-        held = cost(plain).bytes
-        if held > budget:
-            raise BudgetError(f"it takes {held:,} bytes and has no size to choose")
-        return plain
-
-    def of_size(size: int) -> Method:
-        return resolve_method(given.updated(**(plain.recipe().size(size) or {})))
-
-    def state(size: int) -> int:
-        return cost(of_size(size), shared=False).bytes
-
-    def whole(size: int) -> int:
-        return cost(of_size(size), beyond=budget).bytes
-
-    size = largest_size(state, whole, budget)
-    if size is None:
-        least = cost(of_size(smallest_size(whole)))
-        hint = shared_hint(plain.options, shared=least.shared_bytes, whole=least.bytes)
-        raise BudgetError(f"its smallest size takes {least.bytes:,} bytes{hint}")
-    return of_size(size)
+    found, _ = fill(given, resolve_method(given).recipe().size, cost, budget)
+    return resolve_method(found)
 
 
 @lru_cache(maxsize=1)

@@ -138,32 +138,52 @@ class RaceReport:
             DataError: it is no report.
         """
         try:
-            values = json.loads(path.read_text("utf-8"))
-            values["entries"], values["refused"]
-        except (ValueError, KeyError, TypeError) as error:
+            return _report(json.loads(path.read_text("utf-8")))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise DataError(
-                f"{path} is no report of a race (results.jsonl holds its runs; the report is what "
-                "--report named, or OUT/race.json)"
+                f"{path} is no report of a race: {what} (results.jsonl holds its runs; the report "
+                "is what --report named, or OUT/race.json)"
             ) from error
-        entries = tuple(
-            Entry(
-                **{
-                    **e,
-                    "tried": {float(rate): score for rate, score in e["tried"].items()},
-                    "budgets": tuple(e["budgets"]),
-                    "accuracies": tuple(e["accuracies"]),
-                    "losses": tuple(e.get("losses", ())),
-                    "revisions": tuple(e.get("revisions", ())),
-                }
-            )
-            for e in values["entries"]
-        )
-        refused = {
-            label: {int(budget): why for budget, why in reasons.items()}
-            for label, reasons in values["refused"].items()
+
+
+#: Fields that hold lists in JSON.
+_LISTS = ("budgets", "accuracies", "losses", "revisions", "grid")
+
+
+def _report(values: Mapping[str, Any]) -> RaceReport:
+    """Of the object that JSON has; keys of later versions are ignored.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is none.
+    """
+    report = RaceReport(
+        **{
+            "environment": {},  # not known, and not that of this machine
+            **_fields(RaceReport, values),
+            "entries": tuple(_entry(e) for e in values["entries"]),
+            "refused": {
+                label: {int(budget): str(why) for budget, why in reasons.items()}
+                for label, reasons in values["refused"].items()
+            },
         }
-        lists = {name: tuple(values[name]) for name in ("budgets", "grid")}
-        return cls(**{**values, **lists, "entries": entries, "refused": refused})
+    )
+    for name in ("model", "data"):
+        Path(report.config[name])
+    for name in ("steps", "batch_size"):
+        int(report.config[name])
+    return report
+
+
+def _entry(values: Mapping[str, Any]) -> Entry:
+    tried = {float(rate): score for rate, score in values["tried"].items()}
+    return Entry(**{**_fields(Entry, values), "tried": tried})
+
+
+def _fields(kind: type[Entry | RaceReport], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the class knows of the values, lists made tuples."""
+    known = {name: values[name] for name in kind.__dataclass_fields__ if name in values}
+    return {name: tuple(v) if name in _LISTS else v for name, v in known.items()}
 
 
 def _of_what(seeds: int) -> str:

@@ -63,6 +63,6 @@ class Random(Source):
 
     def shared_tensors(self) -> dict[str, int]:
         return {
-            f"random basis {side}×{rank} on {device}": basis.nbytes
-            for (side, rank, device, _), (_, basis) in self._latest.items()
+            f"random basis {side}×{rank} {dtype} on {device}".replace("torch.", ""): basis.nbytes
+            for (side, rank, device, dtype), (_, basis) in self._latest.items()
         }

@@ -10,12 +10,19 @@ from typer.testing import CliRunner
 
 import sgc
 from sgc.cli import app
+from sgc.finetune import resolve_method
 from sgc.finetune.config import ConfigError, FinetuneConfig
+from sgc.finetune.entrants import _model as model_of
+from sgc.finetune.entrants import largest
 from sgc.finetune.pareto import frontier
 from sgc.finetune.race import Race, race
 from sgc.finetune.race_report import Entry, RaceReport
+from sgc.finetune.readers import DataError
 from sgc.finetune.tuning import GRID, best_rate, next_rates
 from sgc.results import ResultStore
+
+# The sketch is as small as can be: it need not recover anything.
+pytestmark = pytest.mark.filterwarnings("ignore:the 4 rows of a 'srht' A")
 
 METHODS = {
     "galore": "galore",
@@ -312,3 +319,71 @@ def test_what_is_no_report_is_refused_in_a_sentence(raced, tmp_path):
     done = CliRunner().invoke(app, ["races", str(runs)])
     assert done.exit_code == 2
     assert "is no report of a race" in done.output
+
+
+WHOLE = {
+    "config": {"model": "m", "data": "d", "steps": 2, "batch_size": 4},
+    "budgets": [100],
+    "grid": [1.0],
+    "seeds": 1,
+    "tuning_seeds": 1,
+    "entries": [],
+    "refused": {"x": {"100": "too large"}},
+}
+AN_ENTRY = json.loads(json.dumps(dataclasses.asdict(entry(10, 0.5))))
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([], "list"),
+        ({}, "no 'entries'"),
+        ({"entries": [{}], "refused": {}}, "no 'tried'"),
+        ({**WHOLE, "entries": [{}]}, "no 'tried'"),
+        ({**WHOLE, "entries": [{"tried": {}}]}, "label"),
+        ({**WHOLE, "entries": ["x"]}, "str"),
+        ({**WHOLE, "entries": [{**AN_ENTRY, "tried": {"fast": 1}}]}, "fast"),
+        ({**WHOLE, "refused": []}, "items"),
+        ({**WHOLE, "refused": {"x": {"many": ""}}}, "many"),
+        ({key: value for key, value in WHOLE.items() if key != "budgets"}, "budgets"),
+        ({**WHOLE, "budgets": 100}, "not iterable"),
+        ({**WHOLE, "config": {}}, "no 'model'"),
+        ({**WHOLE, "config": []}, "list"),
+        ({**WHOLE, "config": {**WHOLE["config"], "data": None}}, "None"),
+        ({**WHOLE, "config": {"model": "m", "data": "d", "steps": 2}}, "no 'batch_size'"),
+    ],
+)
+def test_what_is_nearly_a_report_is_refused_in_a_sentence(values, what, tmp_path):
+    path = tmp_path / "race.json"
+    path.write_text(json.dumps(values), "utf-8")
+    with pytest.raises(DataError, match=rf"race\.json is no report of a race: .*{what}"):
+        RaceReport.load(path)
+    done = CliRunner().invoke(app, ["races", str(path)])
+    assert done.exit_code == 2
+    assert "is no report of a race" in done.output
+
+
+def test_fields_of_a_later_version_are_left_out(tmp_path):
+    later = {**WHOLE, "colour": 1, "entries": [{**AN_ENTRY, "weather": "fine"}]}
+    (tmp_path / "race.json").write_text(json.dumps(later), "utf-8")
+    report = RaceReport.load(tmp_path / "race.json")
+    assert report.entries == (entry(10, 0.5),)
+    assert report.refused == {"x": {100: "too large"}}
+    assert report.environment == {}
+
+
+def test_an_entrant_is_as_large_as_a_plan(plan):
+    """One search: of a recipe that adds weights, and of a compressor."""
+    for budget in (900, 2000):
+        found = largest("galore:lr=1e-2", plan.config, budget)
+        model, targets = model_of(plan.config)
+        planned = sgc.plan(targets.values(), budget_bytes=budget, method="galore")
+        assert (found.options["rank"], found.lr) == (planned.options["rank"], 1e-2)
+    lora = largest("lora", plan.config, 6500)
+    held = [
+        resolve_method(f"lora:rank={lora.options['rank'] + more}").recipe().cost(model, targets)
+        for more in (0, 1)
+    ]
+    assert held[0].bytes <= 6500 < held[1].bytes
+    with pytest.raises(sgc.BudgetError, match=r"smallest lora:rank=1 takes [0-9,]+ .* is 100"):
+        largest("lora", plan.config, 100)
