@@ -7,6 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 State = dict[str, Tensor]
+Shape = tuple[int, ...]
 
 
 def block(states: Sequence[State], key: str) -> tuple[Tensor, Callable[[], None]]:

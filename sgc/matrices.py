@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sgc import kernels, low_rank
-
-Shape = tuple[int, ...]
+from sgc.blocks import Shape
 
 
 def matrix_shape(shape: Shape) -> tuple[int, int]:
@@ -26,6 +25,16 @@ def is_wide(shape: Shape) -> bool:
     """Whether the rows are projected: a square matrix is projected on its right side."""
     rows, columns = matrix_shape(shape)
     return rows < columns
+
+
+def no_subspace(shape: Shape, rank: int) -> str | None:
+    """Why there is no subspace of this rank; None if there is."""
+    if len(shape) < 2:
+        return f"a parameter of shape {tuple(shape)} is not a matrix, so it has no subspace"
+    rows, columns = matrix_shape(shape)
+    if rank > min(rows, columns):
+        return f"rank={rank} exceeds the shorter side of a {rows}×{columns} matrix"
+    return None
 
 
 def reduced_shape(shape: Shape, rank: int) -> tuple[int, int]:

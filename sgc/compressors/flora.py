@@ -9,7 +9,7 @@ from torch import Tensor
 from sgc.blocks import State, block
 from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
 from sgc.factored import Factored
-from sgc.matrices import as_matrix, is_wide, matrix_shape, project, reduced_shape
+from sgc.matrices import as_matrix, is_wide, matrix_shape, no_subspace, project, reduced_shape
 from sgc.options import part, whole
 from sgc.rules.momentum import Momentum
 from sgc.sources.base import Source
@@ -76,12 +76,7 @@ class Flora(Compressor):
         )
 
     def refuses(self, shape: Shape) -> str | None:
-        if len(shape) < 2:
-            return f"a parameter of shape {tuple(shape)} is not a matrix, so it has no subspace"
-        rows, columns = matrix_shape(shape)
-        if self.rank > min(rows, columns):
-            return f"rank={self.rank} exceeds the shorter side of a {rows}×{columns} matrix"
-        return None
+        return no_subspace(shape, self.rank)
 
     def moment_shape(self, shape: Shape) -> Shape:
         return reduced_shape(shape, self.rank)

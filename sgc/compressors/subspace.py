@@ -10,7 +10,7 @@ from sgc.compressors.base import Compressed, Compressor, Moments, Shape, Step
 from sgc.compressors.bases import WithBases
 from sgc.compressors.none import NoCompression
 from sgc.compressors.stages import Stage
-from sgc.matrices import as_matrix, is_wide, matrix_shape, project, reduced_shape
+from sgc.matrices import as_matrix, is_wide, no_subspace, project, reduced_shape
 from sgc.options import number
 from sgc.residuals.base import Residual
 from sgc.sources.base import Source
@@ -72,11 +72,8 @@ class Subspace(WithBases, Stage):
         return reduced_shape(shape, self.rank)
 
     def refuses(self, shape: Shape) -> str | None:
-        if len(shape) < 2:
-            return f"a parameter of shape {tuple(shape)} is not a matrix, so it has no subspace"
-        rows, columns = matrix_shape(shape)
-        if self.rank > min(rows, columns):
-            return f"rank={self.rank} exceeds the shorter side of a {rows}×{columns} matrix"
+        if reason := no_subspace(shape, self.rank):
+            return reason
         reason = super().refuses(shape)
         return reason and f"after the projection of {tuple(shape)} on rank {self.rank}: {reason}"
 

@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sgc.blocks import State
+from sgc.blocks import Shape, State
 from sgc.rounding import Rounding
-
-Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
