@@ -182,3 +182,23 @@ def test_online_subspace_descent_is_the_subspace_with_that_source(device):
     galore = sgc.create("compressor", "galore", refresh_every=0, **options)
     ours, theirs = (run(compressed(c), steps=12, device=device) for c in (still, galore))
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(24, 16), (16, 24)])
+def test_an_update_is_lifted_by_the_basis_it_was_projected_on(shape):
+    """Online Subspace Descent moves the basis in the same step, after the projection."""
+    w = torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+    compressor = sgc.create("compressor", "online-subspace-descent", rank=3)
+    optimizer = sgc.CompressedAdamW([w], lr=1.0, compressor=compressor)
+    for t in range(3):
+        basis = optimizer.state[w].get("basis")
+        basis = None if basis is None else basis.clone()
+        before = w.detach().clone()
+        w.grad = normal(*shape, seed=t, dtype=torch.float64)
+        optimizer.step()
+        if basis is not None:
+            assert (optimizer.state[w]["basis"] - basis).norm() > 1e-6
+            moved = w.detach() - before
+            rows = moved if shape[0] >= shape[1] else moved.T
+            inside = torch.linalg.lstsq(basis, rows.T).solution
+            torch.testing.assert_close(basis @ inside, rows.T)
