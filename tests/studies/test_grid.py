@@ -98,7 +98,9 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path):
     assert len(whole) == 40
     path = tmp_path / "killed" / "toy-slow.jsonl"
     script = (
-        "import sys; from studies import cli, study; "
+        "import signal, sys; from studies import cli, study; "
+        # what is started in the background of a shell ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "cli.STUDIES = study.STUDIES = {'toy': 'tests.studies.toy'}; cli.main(sys.argv[1:])"
     )
     ask = [sys.executable, "-c", script, "run", "toy", "--preset", "slow", "--jobs", "1"]

@@ -187,7 +187,9 @@ def test_a_script_with_a_misplaced_guard_is_told_why_its_workers_died(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
 def test_ctrl_c_while_processes_start_says_one_sentence(tmp_path):
     call = (
-        "import sys; from studies import cli, study; "
+        "import signal, sys; from studies import cli, study; "
+        # what is started in the background of a shell ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "cli.STUDIES = study.STUDIES = {'toy': 'tests.studies.toy'}; cli.main(sys.argv[1:])"
     )
     process = subprocess.Popen(
