@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,7 @@ def pooled(rows: Sequence[Result], *, law: str, chunker: str, setting: Setting) 
     for c in sorted({r.config["chunks"] for r in own if r.config["law"] == law}):
         same = [r for r in own if r.config["chunks"] == c]
         metrics = _merged([r.metrics for r in same])
-        first = same[0]
-        found.append(
-            Result(
-                run_id=first.run_id,
-                kind=first.kind,
-                config=first.config,
-                seed=first.seed,
-                metrics=metrics,
-                environment=first.environment,
-            )
-        )
+        found.append(replace(same[0], metrics=metrics))
     return found
 
 
