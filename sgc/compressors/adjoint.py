@@ -10,16 +10,16 @@ from torch import Tensor
 
 from sgc import adam
 from sgc.chunkers.base import Chunker
-from sgc.compressors.base import Compressed, Compressor, Moments, Shape, State, Step
-from sgc.operators import Operators, elementwise
-from sgc.options import number, part, whole
+from sgc.compressors.base import Compressed, Moments, Shape, State, Step
+from sgc.compressors.measured import Measured
+from sgc.options import number, whole
 from sgc.residuals.base import Residual
 from sgc.rules.base import Rule
 from sgc.updates import Lazy, Update
 from sgc.updates.partial import Partial
 
 
-class Adjoint(Compressor):
+class Adjoint(Measured):
     """Adam in a fixed random subspace: ``p = A G``, ``q = p²``, ``N = α·Aᵀ(M̂/(√V̂ + ε))``.
 
     What MESGC is held against: the same A and as many moments, but all of G is measured, V is the
@@ -62,44 +62,30 @@ class Adjoint(Compressor):
         seed: int = 0,
     ) -> None:
         self.measurements = whole("measurements", measurements, least=1)
-        self.chunks = whole("chunks", chunks, least=1)
+        chunks = whole("chunks", chunks, least=1)
         if measurements % chunks:
             raise ValueError(
                 f"measurements={measurements} is not divisible by chunks={chunks}: every chunk is "
                 f"measured k/c times; try measurements={-(-measurements // chunks) * chunks}"
             )
-        if isinstance(chunker, Chunker) and chunker.chunks != chunks:
-            raise ValueError(f"the chunker makes {chunker.chunks} chunks, but chunks={chunks}")
         if chunks == 1 and isinstance(chunker, str):
             chunker = "contiguous"  # all chunkers are, and this one copies nothing
-        self.alpha, self.seed = number("alpha", alpha), whole("seed", seed)
-        self.projection = projection
-        self.rule = elementwise(part("rule", rule))
-        self.chunker: Chunker = part("chunker", chunker, chunks=chunks, seed=seed)
+        self.alpha = number("alpha", alpha)
         self.take_residual(residual)
-        self._operators = Operators(projection, measurements // chunks, seed=seed)
-
-    def refuses(self, shape: Shape) -> str | None:
-        numel = math.prod(shape)
-        if numel < self.chunks:
-            return f"{numel} numbers cannot be cut into chunks={self.chunks}"
-        length = self.chunker.length(numel)
-        reason = self._operators.refuses(
-            length,
-            exactly=f"measurements={length * self.chunks}",
-            fewer=f"lower measurements={self.measurements}",
+        self.take_sketch(
+            measurements // chunks,
+            chunks=chunks,
+            chunker=chunker,
+            projection=projection,
+            rule=rule,
+            seed=whole("seed", seed),
         )
-        what = f"chunks={self.chunks} of a parameter of shape {tuple(shape)} hold {length} numbers"
-        return reason and f"{what}, {reason}"
 
-    def moment_shape(self, shape: Shape) -> Shape:
-        return (self.chunks, self.measurements // self.chunks)
-
-    def shared_floor(self, shape: Shape, dtype: torch.dtype) -> int:
-        return self._operators.floor(self.chunker.length(math.prod(shape)), dtype)
-
-    def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        self._operators(self.chunker.length(math.prod(shape)), device, dtype)
+    def remedies(self, length: int) -> dict[str, str]:
+        return {
+            "exactly": f"measurements={length * self.chunks}",
+            "fewer": f"lower measurements={self.measurements}",
+        }
 
     def size(self, size: int) -> dict[str, Any]:
         """So many measurements of each chunk."""
@@ -110,7 +96,7 @@ class Adjoint(Compressor):
     ) -> Compressed:
         first = gradients[0]
         length = self.chunker.length(first.numel())
-        A = self._operators(length, first.device, adam.moment_dtype(first.dtype))
+        A = self.operator(length, first.device, adam.moment_dtype(first.dtype))
         # One at a time: a copy of G, padded and permuted, is made on the way.
         p = [A.matvec(self.chunker.split(g.reshape(-1).to(A.dtype))) for g in gradients]
         return Compressed(torch.stack(p), None, gradients)
@@ -125,7 +111,7 @@ class Adjoint(Compressor):
     ) -> Update:
         N = adam.direction(moments.first, moments.second, eps=step.eps, eps_under_root=False)
         shape = tuple(compressed.gradients[0].shape)
-        length = self.chunker.length(math.prod(shape))
+        length = self.chunk_length(shape)
         share = self.measurements / (self.chunks * length)
         return Partial(self._back(N, shape, self.alpha), self._back(compressed.p, shape, share))
 
@@ -134,13 +120,10 @@ class Adjoint(Compressor):
     ) -> Sequence[Float[Tensor, "*shape"]]:
         """``factor·Aᵀ`` of them, in the parameters' shape; each when it is asked for."""
         numel = math.prod(shape)
-        A = self._operators(self.chunker.length(numel), measured.device, measured.dtype)
+        A = self.operator(self.chunk_length(shape), measured.device, measured.dtype)
 
         def make(i: int) -> Tensor:
             parts = A.rmatvec(measured[i] * factor)
             return self.chunker.merge(parts, numel=numel).view(shape)
 
         return Lazy(len(measured), make)
-
-    def shared_tensors(self) -> dict[str, int]:
-        return self._operators.shared_tensors()

@@ -1,6 +1,5 @@
 """MESGC: chunk, keep the top s, project; and back by sparse recovery."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +11,10 @@ from projections import Projection
 from recovery import Solver
 from sgc import adam, kernels
 from sgc.chunkers.base import Chunker
-from sgc.compressors.base import Compressed, Compressor, Moments, Shape, State, Step
+from sgc.compressors.base import Compressed, Moments, Shape, State, Step
+from sgc.compressors.measured import Measured
 from sgc.counting import counted_cache
 from sgc.decodes.base import Decode
-from sgc.operators import Operators, elementwise
 from sgc.options import number, part, whole
 from sgc.residuals.base import Residual
 from sgc.rules.base import Rule
@@ -24,7 +23,7 @@ from sgc.top_entries import top_entries
 from sgc.updates import Sparse, Update
 
 
-class MESGC(Compressor):
+class MESGC(Measured):
     """Memory-efficient SGC (the paper, Appendix F), for a parameter of any shape.
 
     The parameter is a flat vector of d numbers; M and V are ``2·κ·s`` numbers whatever d is
@@ -89,58 +88,45 @@ class MESGC(Compressor):
                 f"sparsity={sparsity} is not divisible by chunks={chunks}: each chunk keeps "
                 f"s/c entries; try sparsity={max(1, round(sparsity / chunks)) * chunks}"
             )
-        if isinstance(chunker, Chunker) and chunker.chunks != chunks:
-            raise ValueError(f"the chunker makes {chunker.chunks} chunks, but chunks={chunks}")
         if residual is not None and isinstance(decode, Decode):
             raise ValueError("give residual to the decode object, not beside it")
-        self.sparsity, self.chunks, self.kappa = sparsity, chunks, number("kappa", kappa, least=1)
-        self.alpha, self.projection, self.seed = number("alpha", alpha), projection, seed
-        self.rule = elementwise(part("rule", rule))
+        self.sparsity, self.kappa = sparsity, number("kappa", kappa, least=1)
+        self.alpha = number("alpha", alpha)
         self.recovery: Solver = part("recovery", recovery)
-        self.chunker: Chunker = part("chunker", chunker, chunks=chunks, seed=seed)
         ours = {} if residual is None else {"residual": residual}
         self.decode: Decode = part("decode", decode, **ours)
         self.residual = self.decode.residual
-        self._operators = Operators(projection, self.measurements, seed=seed)
+        self.take_sketch(
+            max(1, round(self.kappa * (sparsity // chunks))),
+            chunks=chunks,
+            chunker=chunker,
+            projection=projection,
+            rule=rule,
+            seed=seed,
+        )
 
     @property
     def chunk_sparsity(self) -> int:
         """``s_c = s/c``."""
         return self.sparsity // self.chunks
 
-    @property
-    def measurements(self) -> int:
-        """``k_c = κ·s/c``, numbers in each moment of a chunk."""
-        return max(1, round(self.kappa * self.chunk_sparsity))
+    def remedies(self, length: int) -> dict[str, str]:
+        return {
+            "exactly": f"kappa={length / self.chunk_sparsity:g}",
+            "fewer": f"lower kappa={self.kappa:g} or sparsity={self.sparsity}",
+        }
 
-    def refuses(self, shape: Shape) -> str | None:
-        numel = math.prod(shape)
-        if numel < self.chunks:
-            return f"{numel} numbers cannot be cut into chunks={self.chunks}"
-        length = self.chunker.length(numel)
-        what = f"chunks={self.chunks} of a parameter of shape {tuple(shape)} hold {length} numbers"
+    def refuses_chunks(self, length: int) -> str | None:
         if self.chunk_sparsity > length:
-            return f"{what}, of which sparsity={self.sparsity} would keep {self.chunk_sparsity}"
-        reason = self._operators.refuses(
-            length,
-            exactly=f"kappa={length / self.chunk_sparsity:g}",
-            fewer=f"lower kappa={self.kappa:g} or sparsity={self.sparsity}",
-        )
-        return reason and f"{what}, {reason}"
-
-    def moment_shape(self, shape: Shape) -> Shape:
-        return (self.chunks, self.measurements)
+            return f"of which sparsity={self.sparsity} would keep {self.chunk_sparsity}"
+        return None
 
     def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        length = self.chunker.length(math.prod(shape))
-        A = self._operators(length, device, dtype)
+        A = self.operator(self.chunk_length(shape), device, dtype)
         if device.type == "meta":
             return
-        nothing = torch.zeros(1, self.measurements, device=device, dtype=dtype)
+        nothing = torch.zeros(1, A.shape[0], device=device, dtype=dtype)
         self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
-
-    def shared_floor(self, shape: Shape, dtype: torch.dtype) -> int:
-        return self._operators.floor(self.chunker.length(math.prod(shape)), dtype)
 
     def size(self, size: int) -> dict[str, Any]:
         """More chunks, each as dense and as long to measure as the default's."""
@@ -152,7 +138,7 @@ class MESGC(Compressor):
         wants_energy = self.residual_rule.active and self.residual_rule.wants_energy
         top = top_entries(gradients, self.chunker, self.chunk_sparsity, energy=wants_energy)
         length = self.chunker.length(gradients[0].numel())
-        A = self._operators(length, top.values.device, top.values.dtype)
+        A = self.operator(length, top.values.device, top.values.dtype)
         self._operators.warn_of_few_columns(length)
         p, q = sketch(A, top.index.flatten(0, 1), top.values.flatten(0, 1))
         p, q = (t.unflatten(0, (len(gradients), self.chunks)) for t in (p, q))
@@ -195,7 +181,7 @@ class MESGC(Compressor):
     ) -> tuple[Int[Tensor, "chunks s"], Float[Tensor, "chunks s"]]:
         first = moments.first.flatten(0, 1)
         second = None if moments.second is None else moments.second.flatten(0, 1)
-        A = self._operators(length, first.device, first.dtype)
+        A = self.operator(length, first.device, first.dtype)
         if getattr(A, "orthogonal", False) and self.chunk_sparsity == length:
             everything = torch.arange(length, device=first.device).expand(first.shape[0], -1)
             v = None if second is None else A.rmatvec(second)
@@ -203,7 +189,7 @@ class MESGC(Compressor):
         return self.decode(self.recovery, A, first, second, sparsity=self.chunk_sparsity, eps=eps)
 
     def shared_tensors(self) -> dict[str, int]:
-        report = self._operators.shared_tensors()
+        report = super().shared_tensors()
         for where, A in self._operators.made().items():
             report[f"solver's cache for A {where}"] = self._cached_bytes(A)
         return report
