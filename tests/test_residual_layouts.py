@@ -1,9 +1,13 @@
 """Residual rules for weights of every dtype, rounding, shape and stride."""
 
+import warnings
+
 import pytest
 import torch
 
 import sgc
+from sgc.registry import option_names
+from tests.conftest import makeable
 from tests.helpers import compressed, normal, run
 from tests.residuals import every_pair, every_rule, made
 
@@ -90,3 +94,29 @@ def test_a_convolution_is_its_matrix(rule, shape, name, device):
         for s in (shape, flat)
     ]
     torch.testing.assert_close(*w, rtol=1e-4, atol=1e-6)
+
+
+@every_rule
+@pytest.mark.parametrize("name", makeable("compressor"))
+def test_the_smallest_parameters(rule, name, device):
+    """One number, and none: a compressor takes them, leaves them to AdamW or says no at once."""
+    least = {"entries": 1, "measurements": 1, "sparsity": 1, "chunks": 1, "kappa": 1, "rank": 1}
+    options = {key: least[key] for key in least if key in option_names("compressor", name)}
+    try:
+        compressor = sgc.create("compressor", name, residual=rule, **options)
+    except (TypeError, ValueError):
+        pytest.skip("it has no residual")
+    for shape in ((), (1,), (0,), (0, 3), (1, 1)):
+        w = torch.nn.Parameter(torch.ones(shape, device=device))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # some go to plain AdamW
+            try:
+                optimizer = sgc.CompressedAdamW([w], lr=0.1, compressor=compressor)
+            except ValueError:
+                assert shape == (0, 3)
+                continue
+        for _ in range(2):
+            w.grad = torch.full_like(w, 0.5)
+            optimizer.step()
+        assert w.isfinite().all()
+        assert (w < 1).all()

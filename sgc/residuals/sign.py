@@ -56,7 +56,8 @@ def noise(G: Tensor, update: Update) -> Tensor:
     dtype = adam.moment_dtype(G.dtype)
     eps = 8 * torch.finfo(dtype).eps
     if not isinstance(update, LowRank):
-        return G.abs().amax().to(dtype) * eps
+        largest = G.abs().amax() if G.numel() else G.new_zeros(())
+        return largest.to(dtype) * eps
     # The parameter as a matrix is (longer × shorter) or, transposed, (shorter × longer).
     dims = 0 if update.transposed else tuple(range(1, G.ndim))
     norm = torch.linalg.vector_norm(G, dim=dims, keepdim=True, dtype=dtype)

@@ -32,7 +32,7 @@ class Sparse(Update):
         return _spread(self.index, self.values, shape)
 
     def covered_part(self, gradients: Sequence[Tensor]) -> Float[Tensor, "n *shape"]:
-        flat = together(gradients).flatten(1)
+        flat = together(gradients).reshape(len(gradients), gradients[0].numel())
         there = flat.gather(1, self.index.clamp(min=0)).masked_fill(self.index < 0, 0)
         return _spread(self.index, there, tuple(gradients[0].shape))
 

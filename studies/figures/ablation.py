@@ -119,15 +119,21 @@ def figure(rows: Sequence[Result]) -> Figure:
                 continue  # it has a place there, at 0
             lines.pop(label, None)
             _across(panel, label, through.get(label, {}))
-        _panel(panel, axis, lines)
-        _majority(panel, own)
+        places = sorted({x for line in lines.values() for x in line})
+        if len(places) == 1:
+            _ranked(panel, axis, places[0], lines)
+        else:
+            _panel(panel, axis, places, lines)
+        _majority(panel, own, upright=len(places) == 1)
     handles = {h.get_label(): h for p in panels for h in p.get_legend_handles_labels()[0]}
     names = sorted(handles, key=lambda name: (" (" in str(name), str(name) == "majority class"))
     shown = [handles[name] for name in names]
     free = panels[len(axes) :]
     for panel in free:
         panel.set_axis_off()
-    if len(free):
+    if not shown:
+        pass
+    elif len(free):
         free[0].legend(shown, names, loc="center", ncols=2, frameon=False, fontsize=10)
     else:
         made.legend(shown, names, loc="outside lower center", ncols=2 + across, frameon=False)
@@ -156,9 +162,8 @@ def table_of(axis: str, rows: Sequence[Result], what: str = "accuracy") -> Table
     return made
 
 
-def _panel(panel: Axes, axis: str, lines: Lines) -> None:
+def _panel(panel: Axes, axis: str, places: Sequence[float], lines: Lines) -> None:
     look = _AXES[axis]
-    places = sorted({x for line in lines.values() for x in line})
     positive = [x for x in places if x > 0]
     span = positive[-1] / positive[0] if positive else 1.0
     for i, (label, line) in enumerate(lines.items()):
@@ -180,10 +185,41 @@ def _panel(panel: Axes, axis: str, lines: Lines) -> None:
     if axis == "states":
         for label in ("galore", "lora"):
             for least in sorted(x for x in lines.get(label, ()) if x > 0)[:1]:
-                panel.axvline(least, color=_LOOKS[label][0], linewidth=0.8, linestyle=":")
+                colour = _LOOKS[label][0]
+                panel.axvline(least, color=colour, linewidth=0.8, linestyle=":")
+                panel.text(
+                    least,
+                    0.14,
+                    f"least {label} ",
+                    transform=panel.get_xaxis_transform(),
+                    rotation=90,
+                    ha="right",
+                    fontsize=8,
+                    color=colour,
+                )
     _ticks(panel, places, look.logarithmic)
     panel.set(xlabel=look.label, ylabel="test accuracy, %")
     panel.grid(alpha=0.3)
+
+
+def _ranked(panel: Axes, axis: str, x: float, lines: Lines) -> None:
+    """Where there is one place only: a method a row, the best on top."""
+    order = sorted(lines, key=lambda label: fmean(lines[label][x]))
+    for row, label in enumerate(order):
+        colour, marker, _ = _LOOKS.get(label, _OTHERS)
+        values = lines[label][x]
+        panel.errorbar(
+            [100 * fmean(values)],
+            [row],
+            xerr=[100 * _error(values)],
+            color=colour,
+            marker=marker,
+            markersize=6,
+            capsize=3,
+        )
+    panel.set_yticks(range(len(order)), order)
+    panel.set(xlabel=f"test accuracy, % ({_AXES[axis].label}: {x:,g})")
+    panel.grid(alpha=0.3, axis="x")
 
 
 def _across(panel: Axes, label: str, line: Mapping[float, Sequence[float]]) -> None:
@@ -197,18 +233,23 @@ def _across(panel: Axes, label: str, line: Mapping[float, Sequence[float]]) -> N
         panel.axhspan(mean - error, mean + error, color=colour, alpha=0.12, linewidth=0, zorder=0)
 
 
-def _majority(panel: Axes, rows: Sequence[Result]) -> None:
-    """The most frequent class's share ± one sampling error, or a note that it is out of sight."""
+def _majority(panel: Axes, rows: Sequence[Result], *, upright: bool) -> None:
+    """The most frequent class's share ± one sampling error, or a note that it is out of sight.
+
+    ``upright``: accuracies lie along x.
+    """
     share = 100 * fmean(row.metrics["majority"] for row in rows)
     error = (share * (100 - share) / rows[0].metrics["test_examples"]) ** 0.5
-    low, high = panel.get_ylim()
+    low, high = panel.get_xlim() if upright else panel.get_ylim()
     if share < low - _NEAR:
-        note = f"majority class: {share:.1f}, below"
+        note = f"majority class: {share:.1f}, " + ("to the left" if upright else "below")
         panel.text(0.98, 0.02, note, transform=panel.transAxes, ha="right", fontsize=8)
         return
-    panel.axhline(share, color=_GREY, linestyle="--", linewidth=1, label="majority class")
-    panel.axhspan(share - error, share + error, color=_GREY, alpha=0.12, linewidth=0, zorder=0)
-    panel.set_ylim(min(low, share - 1.5 * error), max(high, share + 1.5 * error))
+    line, span = (panel.axvline, panel.axvspan) if upright else (panel.axhline, panel.axhspan)
+    line(share, color=_GREY, linestyle="--", linewidth=1, label="majority class")
+    span(share - error, share + error, color=_GREY, alpha=0.12, linewidth=0, zorder=0)
+    limits = min(low, share - 1.5 * error), max(high, share + 1.5 * error)
+    (panel.set_xlim if upright else panel.set_ylim)(limits)
 
 
 def _ticks(panel: Axes, places: Sequence[float], logarithmic: bool) -> None:
@@ -220,6 +261,7 @@ def _ticks(panel: Axes, places: Sequence[float], logarithmic: bool) -> None:
     if 0 in places:
         panel.set_xscale("symlog", linthresh=positive[0], linscale=0.4)
         panel.axvline(positive[0] / 2, color=_GREY, linewidth=0.6, linestyle=":")
+        panel.set_xlim(-positive[0] / 4, 1.6 * positive[-1])
     else:
         panel.set_xscale("log")
     span = log10(positive[-1] / positive[0]) + (0.4 if 0 in places else 0)
