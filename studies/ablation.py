@@ -68,7 +68,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -155,8 +154,13 @@ class Config:
         return self.repeats + (3 if self.patience else 0)
 
 
-def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
+def trial(config: Config, generator: torch.Generator, scratch: Path) -> dict[str, Any]:
     """Choose a rate, then train and test with each of the seeds.
+
+    Args:
+        config: the point.
+        generator: of the seeds.
+        scratch: where trainings leave their results and, until they end, their checkpoints.
 
     Returns:
         Lists with an entry a seed, None where the run diverged: ``accuracy`` and ``test_loss``
@@ -186,10 +190,10 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
     tried: Tried = {}
     while rates := _next_rates(config, tried):
         for rate in rates:
-            held = _run(own.replace(lr=rate, seed=seed + _TUNING, evaluate="validation"))
+            held = _run(own.replace(lr=rate, seed=seed + _TUNING, evaluate="validation"), scratch)
             tried[rate] = {what: held.get(f"validation_{what}") for what in _HELD}
     best = best_rate(_scores(config, tried)) if tried else config.lr
-    runs = [_run(own.replace(lr=best, seed=seed + i)) for i in range(config.repeats)]
+    runs = [_run(own.replace(lr=best, seed=seed + i), scratch) for i in range(config.repeats)]
     one = runs[0]
     return {
         "accuracy": [metrics["test_accuracy"] for metrics in runs],
@@ -239,9 +243,9 @@ def _score(config: Config, held: Mapping[str, Any]) -> tuple[float, ...] | None:
     return first, -held["loss"]
 
 
-def _run(config: FinetuneConfig) -> dict[str, Any]:
-    with TemporaryDirectory() as folder:
-        result = run(config, folder=Path(folder), console=Console(quiet=True))
+def _run(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
+    """A training's metrics; one that ended here before is not repeated."""
+    result = run(config, folder=folder, console=Console(quiet=True))
     return {**result.metrics, "inputs": result.config["inputs"]}
 
 

@@ -2,10 +2,13 @@
 
 import hashlib
 import importlib
+import inspect
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -62,6 +65,9 @@ class Study:
     - ``PRESETS``: ``smoke`` (seconds), ``default``, ``paper``, each a :class:`Preset`;
     - ``trial(config, generator)``: the measurement. It draws from ``generator`` alone (a CPU
       generator; its ``initial_seed()`` seeds what takes seeds) and returns JSON values;
+      a trial of many parts takes a third argument, ``scratch``, a folder of its own that stays
+      until its row is written, for what need not be done again after a stop (its seconds are then
+      those of the last leg);
     - ``figure(rows)``: the picture of :class:`sgc.results.Result` rows, a matplotlib ``Figure``;
     - ``table(rows)``, if it likes: a rich ``Table``, or several;
     - ``inputs(config)``, if trials read files: a digest of those that this one reads, ``""`` for
@@ -126,9 +132,26 @@ class Study:
         own = derived_seed(seed, self.kind, json.dumps(drawn, sort_keys=True))
         return torch.Generator().manual_seed(own)
 
-    def trial(self, config: Any, seed: int) -> dict[str, Any]:
-        """The metrics of one trial, which depend on config and seed alone."""
-        found: dict[str, Any] = self.module.trial(config, self.generator(config, seed))
+    @property
+    def keeps_parts(self) -> bool:
+        """Whether a trial that was stopped goes on from what it kept."""
+        return "scratch" in inspect.signature(self.module.trial).parameters
+
+    def trial(self, config: Any, seed: int, scratch: Path | None = None) -> dict[str, Any]:
+        """The metrics of one trial, which depend on config and seed alone.
+
+        Args:
+            config, seed: of the trial.
+            scratch: where it keeps its parts, if it does; None for a folder that goes with it.
+        """
+        generator, found = self.generator(config, seed), dict[str, Any]()
+        if not self.keeps_parts:
+            found = self.module.trial(config, generator)
+        elif scratch is not None:
+            found = self.module.trial(config, generator, scratch)
+        else:
+            with TemporaryDirectory() as folder:
+                found = self.module.trial(config, generator, Path(folder))
         return found
 
 

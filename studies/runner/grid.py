@@ -15,6 +15,7 @@ from sgc.finetune.config import ConfigError
 from sgc.finetune.job import RunBusyError
 from sgc.finetune.train import Interrupted
 from sgc.results import Result, ResultStore, ResultStoreError
+from studies.runner.parts import Parts
 from studies.runner.workers import Point, guard_hint, leave_if_a_worker_starts, outcomes
 from studies.study import Study
 
@@ -153,7 +154,8 @@ def run(
     leave_if_a_worker_starts()
     failed: dict[Point, str] = {}
     inputs = {point: study.inputs(point.config) for point in todo}
-    for point, outcome in outcomes(study, todo, 1 if study.alone else jobs):
+    parts = Parts(store.path, str(here["git"]))
+    for point, outcome in outcomes(study, todo, 1 if study.alone else jobs, parts):
         try:
             found = outcome()
             _check(found.metrics)
@@ -171,9 +173,10 @@ def run(
         else:
             read = {"inputs": found.inputs} if found.inputs else {}
             config = asdict(point.config)
+            run_id = study.identity(config, point.seed, found.inputs)
             store.append(
                 Result(
-                    run_id=study.identity(config, point.seed, found.inputs),
+                    run_id=run_id,
                     kind=study.kind,
                     config=config,
                     seed=point.seed,
@@ -181,5 +184,6 @@ def run(
                     environment=here,
                 )
             )
+            parts.forget(run_id)
         on_trial(point)
     return failed

@@ -18,6 +18,7 @@ from rich.progress import (
 from sgc.results import Result, ResultStore, environment
 from studies.plugins import digests
 from studies.runner.grid import Point, TrialsFailed, check_devices, missing, only_one, points, run
+from studies.runner.parts import Parts
 from studies.runner.rows import drawn
 from studies.runner.show import NotDrawnError, Place, show
 from studies.study import Study
@@ -65,6 +66,10 @@ def carry_out(
         todo = missing(study, there, wanted)
         store.prepare()
         place.check_writable()
+        if fresh:
+            parts = Parts(store.path, str(here["git"]))
+            for point in todo:
+                parts.forget(study.run_id(point.config, point.seed))
         _say_what_is_there(study, there, wanted, store, here, console)
         on_gpu = any(str(getattr(p.config, "device", "cpu")).startswith("cuda") for p in wanted)
         at_once = jobs or (1 if on_gpu else os.cpu_count() or 1)

@@ -16,6 +16,7 @@ from typing import Any
 from sgc.finetune.config import ConfigError
 from sgc.finetune.runner import worker_pool
 from studies.plugins import Handover, NotForWorkersError, adopt, handover, main_script
+from studies.runner.parts import Parts
 from studies.study import Study
 
 __all__ = ["Measured", "Point", "guard_hint", "leave_if_a_worker_starts", "outcomes"]
@@ -39,9 +40,15 @@ class Measured:
 
 
 def outcomes(
-    study: Study, todo: Sequence[Point], jobs: int
+    study: Study, todo: Sequence[Point], jobs: int, parts: Parts
 ) -> Iterator[tuple[Point, Callable[[], Measured]]]:
     """Each trial, and what carries it out or says how it ended.
+
+    Args:
+        study: whose.
+        todo: the trials.
+        jobs: at a time.
+        parts: what trials keep that were stopped.
 
     Raises:
         ConfigError: workers would run a script again that does not expect it.
@@ -56,10 +63,10 @@ def outcomes(
             warnings.warn(f"one trial runs at a time: {reason}", stacklevel=2)
         else:
             _check_guard()
-            yield from _from_workers(study, todo, jobs, given)
+            yield from _from_workers(study, todo, jobs, parts, given)
             return
     for point in todo:
-        yield point, lambda point=point: _measured(study, point)  # type: ignore[misc]
+        yield point, lambda point=point: _measured(study, point, parts)  # type: ignore[misc]
 
 
 def leave_if_a_worker_starts() -> None:
@@ -81,7 +88,7 @@ def guard_hint() -> str:
 
 
 def _from_workers(
-    study: Study, todo: Sequence[Point], jobs: int, given: Handover
+    study: Study, todo: Sequence[Point], jobs: int, parts: Parts, given: Handover
 ) -> Iterator[tuple[Point, Callable[[], Measured]]]:
     rest, module = iter(todo), study.module.__name__
     with worker_pool(min(jobs, len(todo))) as pool:
@@ -90,7 +97,7 @@ def _from_workers(
             while True:
                 with _interrupts_held():  # processes start here, and inherit it
                     for point in itertools.islice(rest, 2 * jobs - len(going)):
-                        future = pool.submit(_in_worker, study.name, module, point, given)
+                        future = pool.submit(_in_worker, study.name, module, point, parts, given)
                         going[future] = point
                 if not going:
                     return
@@ -104,16 +111,17 @@ def _from_workers(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_worker(name: str, module: str, point: Point, given: Handover) -> Measured:
+def _in_worker(name: str, module: str, point: Point, parts: Parts, given: Handover) -> Measured:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
     _mask("SIG_UNBLOCK")  # a training listens to it, and ends
     adopt(given)
-    return _measured(Study(name, importlib.import_module(module)), point)
+    return _measured(Study(name, importlib.import_module(module)), point, parts)
 
 
-def _measured(study: Study, point: Point) -> Measured:
+def _measured(study: Study, point: Point, parts: Parts) -> Measured:
+    scratch = parts.of(study.run_id(point.config, point.seed)) if study.keeps_parts else None
     began = time.perf_counter()
-    metrics = study.trial(point.config, point.seed)
+    metrics = study.trial(point.config, point.seed, scratch)
     return Measured(metrics, time.perf_counter() - began, study.inputs(point.config))
 
 
