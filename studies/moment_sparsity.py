@@ -38,7 +38,7 @@ Found (``python -m studies moment-sparsity``: 60 steps, batch 16, 3 seeds, ± st
 Not settled: the weights follow AdamW, not MESGC; N is decoded once, not fed back; the learning rate
 falls to 0 within the 60 steps; one model and task, OMP and a Gaussian A, chunks of a permutation.
 
-Run time: 27 minutes in two processes beside some ten others; the last seed alone took 5.4.
+Run time: 7.5 minutes in one process on a CPU core.
 ``smoke``: 9 seconds of CPU time beside that of the command itself (6), most of it to load
 transformers and the data; what is watched takes 2.
 """

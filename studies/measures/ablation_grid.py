@@ -40,7 +40,7 @@ def lines(chunks: int) -> dict[str, str]:
     """Line → spec, with 48·``chunks`` numbers a matrix where there is a choice.
 
     With 16 chunks that is what GaLore of rank 1 has for the matrices of MiniLM (384×384), with 24
-    for those of SmolLM2 (576×576, 192×576); LoRA of rank 1 has twice as many.
+    for those of SmolLM2 (576×576, 192×576); LoRA of rank 1 has 2 and 1.7 times as many.
     """
     return {
         "adamw": "adamw",

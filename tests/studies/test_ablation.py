@@ -12,7 +12,8 @@ from sgc.finetune.defaults import resolve_method
 from sgc.results import Result, ResultStore
 from studies import ablation
 from studies.cli import app
-from studies.figures.ablation import figure, lines_of
+from studies.figures.ablation import figure
+from studies.figures.ablation_lines import lines_of
 from studies.runner.grid import points
 from studies.study import find
 
@@ -163,7 +164,7 @@ def row(axis, x, label, accuracy, *, majority=0.5):
         kind="study-ablation",
         config={
             **{"axis": axis, "x": x, "label": label},
-            **{"model": "minilm", "data": "rotten-tomatoes"},
+            **{"model": "minilm", "data": "rotten-tomatoes", "steps": 9},
         },
         seed=0,
         metrics={
@@ -201,7 +202,7 @@ def test_lines_and_figure_come_from_rows_alone():
     names = [text.get_text() for text in made.legends[0].get_texts()]
     assert names == ["adamw", "sign-sgd", "majority class"]
     assert across(panel)["majority class"] == pytest.approx(50)
-    assert [text.get_text() for text in panel.get_xticklabels()] == ["16", "32"]
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["16\n9 steps", "32\n9 steps"]
     assert "2 of 8 runs diverged" in made.get_suptitle()
     assert "±2.3" in made.get_suptitle()  # √(.7·.3/400)
     console = Console(width=140, record=True, file=io.StringIO())
@@ -209,7 +210,7 @@ def test_lines_and_figure_come_from_rows_alone():
         console.print(table)
     text = console.export_text()
     assert "70.5±.5" in text
-    assert "0.295±.005" in text
+    assert ".295±.005" in text
     assert "diverged" in text
 
 
@@ -230,8 +231,31 @@ def test_rules_without_state_are_drawn_at_zero_and_adamw_beside_the_axis():
     assert flat["adamw (294,912 numbers)"] == pytest.approx(90)
     assert flat["frozen (head only)"] == pytest.approx(58)
     assert "majority class" not in flat
-    (note,) = [text.get_text() for text in panel.texts]
-    assert note == "majority class: 50.0, below"
+    assert panel.get_title("right") == "majority class: 50.0, below"
+    assert panel.get_title("left") == "Figure 2(b), Table 5"
+
+
+def test_one_place_is_drawn_as_a_method_a_row_with_the_error_of_the_test():
+    found = {"adamw": [0.7, 0.72], "mesgc": [0.6, 0.6], "lora": [0.65, 0.65]}
+    panel = panel_of(figure([row("examples", 100, name, found[name]) for name in found]))
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["mesgc", "lora", "adamw"]
+    assert "100; thin bars" in panel.get_xlabel()
+    assert panel.get_title("right") == "majority class: 50.0, to the left"
+    ends = [c.get_segments()[0][:, 0] for c in panel.collections]
+    widths = sorted(round(float(high - low) / 2, 2) for low, high in ends)
+    assert widths[-3:] == [2.27, 2.38, 2.45]  # √(p(1−p)/400)
+    assert widths[:3] == [0, 0, 1]  # of the seeds
+
+
+def test_what_is_far_below_leaves_the_panel_and_a_batch_says_its_steps():
+    rows = [row("batch", x, "frozen", [0.4]) for x in (16, 32)]
+    rows += [row("batch", x, "mesgc", [0.7]) for x in (16, 32)]
+    for one in rows:
+        one.config["steps"] = 320 // one.config["x"]
+    panel = panel_of(figure(rows))
+    assert panel.get_ylim()[0] > 60
+    labels = [text.get_text() for text in panel.get_xticklabels()]
+    assert labels == ["16\n20 steps", "32\n10 steps"]
 
 
 def test_the_smoke_preset(tmp_path):
