@@ -21,7 +21,7 @@ from studies.runner.grid import TrialsFailed, points
 from studies.runner.job import carry_out, draw, say
 from studies.runner.show import WIDTH, Format, Place
 from studies.runner.workers import leave_if_a_worker_starts
-from studies.study import STUDIES, find
+from studies.study import PRESETS, STUDIES, find
 
 __all__ = ["app", "main"]
 
@@ -41,7 +41,11 @@ Names = Annotated[
     typer.Argument(metavar="NAME...", help="Studies, or all.", show_default=False),
 ]
 PresetOption = Annotated[
-    str, typer.Option(help="smoke: seconds. default: what REPORT.md shows. paper: larger.")
+    str,
+    typer.Option(
+        help="smoke: seconds. default: what REPORT.md shows. paper: larger. Some studies have "
+        "others: see list."
+    ),
 ]
 Folder = Annotated[
     Path,
@@ -70,9 +74,12 @@ Plugins = Annotated[
 
 @app.command("list")
 def list_studies() -> None:
-    """Every study and its question."""
+    """Every study, its question, and the presets that others do not have."""
     for name in STUDIES:
-        print(f"{name:<16} {find(name).question}")
+        study = find(name)
+        own = [preset for preset in study.module.PRESETS if preset not in PRESETS]
+        also = f" (presets besides: {', '.join(own)})" if own else ""
+        print(f"{name:<16} {study.question}{also}")
 
 
 @app.command("run", epilog="Example: sgc study run kappa --preset smoke --jobs 2")

@@ -19,7 +19,7 @@ from sgc.finetune.randomness import derived_seed
 from sgc.registry import did_you_mean
 from studies.measures.checks import check_known
 
-__all__ = ["STUDIES", "Preset", "Study", "find", "product"]
+__all__ = ["PRESETS", "STUDIES", "Preset", "Study", "find", "product"]
 
 #: Name → module. One file and one line here; ``python -m studies list`` shows the question.
 STUDIES: Mapping[str, str] = {
@@ -35,6 +35,8 @@ STUDIES: Mapping[str, str] = {
     "throughput": "studies.throughput",
 }
 
+#: What every study has.
+PRESETS = ("smoke", "default", "paper")
 #: Fields of a config that never decide what is drawn.
 _NEVER_DRAWN = {"device"}
 

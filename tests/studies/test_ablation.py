@@ -146,6 +146,13 @@ def test_the_presets_ask_for_what_they_say():
     assert {point.config.repeats for point in points(STUDY, "paper")} == {5}
 
 
+def test_presets_of_its_own_are_listed():
+    said = CliRunner().invoke(app, ["list"]).output.splitlines()
+    (line,) = [line for line in said if line.startswith("ablation")]
+    assert line.endswith("(presets besides: boolq, piqa, siqa)")
+    assert sum("presets besides" in line for line in said) == 1
+
+
 def test_settings_outside_of_their_limits_are_named():
     with pytest.raises(ConfigError, match="unknown axis 'size'"):
         config(axis="size")
