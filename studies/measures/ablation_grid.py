@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["cesgc_spec", "default", "lines", "mesgc_spec", "smoke", "smollm2"]
@@ -64,14 +65,24 @@ def default() -> Iterator[Fields]:
 
 
 def smollm2(
-    data: str, counts: Mapping[int, int], *, steps: int, max_length: int
+    data: str,
+    counts: Mapping[int, int],
+    *,
+    steps: int,
+    max_length: int,
+    whole_state: Mapping[int, int] = MappingProxyType({}),
 ) -> Iterator[Fields]:
-    """SmolLM2 on a task of the paper: Figure 2(a)."""
+    """SmolLM2 on a task of the paper: Figure 2(a).
+
+    ``whole_state``: like ``counts``, where only AdamW, sign-SGD and the frozen model are asked.
+    """
     task = {
         **{"model": "smollm2", "data": data, "max_length": max_length, "steps": steps},
         **{"precision": "autocast", "compile": True, "choose_by": "loss"},
     }
-    return _examples(counts, SMOLLM2, chunks=24, **task)
+    few = _examples(whole_state, SMOLLM2, chunks=24, **task)
+    asked = (point for point in few if point["label"] in ("frozen", "adamw", "sign-sgd"))
+    return chain(_examples(counts, SMOLLM2, chunks=24, **task), asked)
 
 
 def smoke() -> Iterator[Fields]:
