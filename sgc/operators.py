@@ -6,7 +6,7 @@ import torch
 
 from projections import Projection
 from sgc.counting import counted_projection, sample_projection
-from sgc.registry import create, resolve
+from sgc.registry import available, create, resolve
 from sgc.rules.base import Rule
 
 Key = tuple[int, torch.device, torch.dtype]
@@ -21,13 +21,24 @@ class Operators:
         projection: its registered name.
         measurements: k.
         seed: of A.
+
+    Raises:
+        TypeError: the projection is no name.
+        UnknownPluginError: it is not registered.
     """
 
     def __init__(self, projection: str, measurements: int, *, seed: int) -> None:
+        if not isinstance(projection, str):
+            raise TypeError(
+                f"projection must be a registered name, got {projection!r}; the names are: "
+                f"{', '.join(available('projection'))}"
+            )
         self.projection, self.measurements, self.seed = projection, measurements, seed
         #: Whether A exists for k = d only.
         kind = resolve("projection", projection)
         self.square: bool = getattr(kind, "square", False)
+        #: Whether Aᵀ undoes A.
+        self.orthogonal: bool = getattr(kind, "orthogonal", False)
         # Of a part from elsewhere that does not say so, nothing is known.
         self._dense = not getattr(kind, "structured", True)
         self._made: dict[Key, Projection] = {}

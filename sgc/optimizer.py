@@ -132,7 +132,8 @@ class CompressedAdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         first = 0
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
+            self._check_compressor(number, group)
             plain, compressed = partition(group, first)
             first += len(group["params"])
             if plain is not None:
@@ -140,6 +141,30 @@ class CompressedAdamW(Optimizer):
             for alike in compressed:
                 self._step_alike(alike, group)
         return loss
+
+    def _check_compressor(self, number: int, group: dict[str, Any]) -> None:
+        """Moments are those of the compressor that made them: no other one may go on with them.
+
+        Raises:
+            ValueError: a group has another one than at the step before.
+        """
+        # Not an attribute of the constructor: a copy or a pickle has none, and begins anew.
+        known: dict[Tensor, Compressor] = self.__dict__.setdefault("_stepped", {})
+        compressor: Any = group["compressor"]
+        if not group["params"]:
+            return
+        before = known.setdefault(group["params"][0], compressor)
+        if before is compressor:
+            return
+        same = isinstance(compressor, Compressor) and compressor.describe() == before.describe()
+        if not same:
+            new = compressor.describe() if isinstance(compressor, Compressor) else repr(compressor)
+            raise ValueError(
+                f"the compressor of group {number} was changed in mid-run, from "
+                f"{before.describe()} to {new}, and its state is the old one's: put the old one "
+                "back, or go on with a new optimizer"
+            )
+        known[group["params"][0]] = compressor
 
     def _step_plain(self, plain: Alike, group: dict[str, Any]) -> None:
         states = [self._plain_state(p) for p in plain.parameters]

@@ -78,7 +78,8 @@ def part(kind: str, given: Any, **options: Any) -> Any:
     Raises:
         TypeError: it is neither; lists the names.
     """
-    if given is None or isinstance(given, bool | int | float):
+    is_plain = type(given).__module__ == "builtins" and not isinstance(given, str)
+    if is_plain or isinstance(given, type):
         raise TypeError(
             f"a {kind} is given by its name or as an object, got {given!r}; the names are: "
             f"{', '.join(available(kind))}"

@@ -42,7 +42,7 @@ class Adjoint(Measured):
         residual: what becomes of the part of G that is not covered.
         rule: ρ between f and g, where it works on each measurement alone.
         projection: registered name of A.
-        chunker: its name, or an object; of no account for one chunk.
+        chunker: its name, or an object; for one chunk ``permuted`` is ``contiguous``.
         seed: of A and of the chunker.
 
     Raises:
@@ -68,18 +68,18 @@ class Adjoint(Measured):
                 f"measurements={measurements} is not divisible by chunks={chunks}: every chunk is "
                 f"measured k/c times; try measurements={-(-measurements // chunks) * chunks}"
             )
-        if chunks == 1 and isinstance(chunker, str):
-            chunker = "contiguous"  # all chunkers are, and this one copies nothing
-        self.alpha = number("alpha", alpha)
-        self.take_residual(residual)
-        self.take_sketch(
+        if chunks == 1 and chunker == "permuted":
+            chunker = "contiguous"  # to a random A the order is all one, and this copies nothing
+        super().__init__(
             measurements // chunks,
             chunks=chunks,
             chunker=chunker,
             projection=projection,
             rule=rule,
-            seed=whole("seed", seed),
+            seed=seed,
         )
+        self.alpha = number("alpha", alpha)
+        self.take_residual(residual)
 
     def remedies(self, length: int) -> dict[str, str]:
         return {

@@ -9,23 +9,25 @@ from projections import Projection
 from sgc.chunkers.base import Chunker
 from sgc.compressors.base import Compressor, Shape
 from sgc.operators import Operators, elementwise
-from sgc.options import part
+from sgc.options import part, whole
 from sgc.rules.base import Rule
 
 
 class Measured(Compressor):
     """The flat parameter in c chunks of length ``d_c = ⌈d/c⌉``, measured by one A ∈ R^{k_c×d_c}.
 
-    A method calls :meth:`take_sketch` when it is made, and says in :meth:`remedies` which of its
-    options mend a shape that does not fit.
+    A method says in :meth:`remedies` which of its options mend a shape that does not fit.
+
+    Args:
+        measurements: k_c.
+        chunks, chunker, projection, rule, seed: as given to the method.
+
+    Raises:
+        TypeError: a part that is none, or a seed that is no integer.
+        ValueError: the chunker makes another number of chunks, or the rule is not elementwise.
     """
 
-    chunks: int
-    chunker: Chunker
-    projection: str
-    seed: int
-
-    def take_sketch(
+    def __init__(
         self,
         measurements: int,
         *,
@@ -35,20 +37,11 @@ class Measured(Compressor):
         rule: str | Rule,
         seed: int,
     ) -> None:
-        """Set the parts.
-
-        Args:
-            measurements: k_c.
-            chunks, chunker, projection, rule, seed: as given to the method.
-
-        Raises:
-            ValueError: the chunker makes another number of chunks, or the rule is not elementwise.
-        """
-        if isinstance(chunker, Chunker) and chunker.chunks != chunks:
-            raise ValueError(f"the chunker makes {chunker.chunks} chunks, but chunks={chunks}")
-        self.chunks, self.projection, self.seed = chunks, projection, seed
+        self.chunks, self.projection, self.seed = chunks, projection, whole("seed", seed)
         self.rule = elementwise(part("rule", rule))
-        self.chunker = part("chunker", chunker, chunks=chunks, seed=seed)
+        self.chunker: Chunker = part("chunker", chunker, chunks=chunks, seed=seed)
+        if self.chunker.chunks != chunks:
+            raise ValueError(f"the chunker makes {self.chunker.chunks} chunks, but chunks={chunks}")
         self._operators = Operators(projection, measurements, seed=seed)
 
     @abc.abstractmethod

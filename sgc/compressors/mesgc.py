@@ -91,12 +91,7 @@ class MESGC(Measured):
         if residual is not None and isinstance(decode, Decode):
             raise ValueError("give residual to the decode object, not beside it")
         self.sparsity, self.kappa = sparsity, number("kappa", kappa, least=1)
-        self.alpha = number("alpha", alpha)
-        self.recovery: Solver = part("recovery", recovery)
-        ours = {} if residual is None else {"residual": residual}
-        self.decode: Decode = part("decode", decode, **ours)
-        self.residual = self.decode.residual
-        self.take_sketch(
+        super().__init__(
             max(1, round(self.kappa * (sparsity // chunks))),
             chunks=chunks,
             chunker=chunker,
@@ -104,6 +99,11 @@ class MESGC(Measured):
             rule=rule,
             seed=seed,
         )
+        self.alpha = number("alpha", alpha)
+        self.recovery: Solver = part("recovery", recovery)
+        ours = {} if residual is None else {"residual": residual}
+        self.decode: Decode = part("decode", decode, **ours)
+        self.residual = self.decode.residual
 
     @property
     def chunk_sparsity(self) -> int:
@@ -112,7 +112,7 @@ class MESGC(Measured):
 
     def remedies(self, length: int) -> dict[str, str]:
         return {
-            "exactly": f"kappa={length / self.chunk_sparsity:g}",
+            "exactly": f"kappa={length / self.chunk_sparsity:.17g}",
             "fewer": f"lower kappa={self.kappa:g} or sparsity={self.sparsity}",
         }
 
@@ -122,8 +122,9 @@ class MESGC(Measured):
         return None
 
     def prepare(self, shape: Shape, device: torch.device, dtype: torch.dtype) -> None:
-        A = self.operator(self.chunk_length(shape), device, dtype)
-        if device.type == "meta":
+        length = self.chunk_length(shape)
+        A = self.operator(length, device, dtype)
+        if device.type == "meta" or self._is_exact(length):
             return
         nothing = torch.zeros(1, A.shape[0], device=device, dtype=dtype)
         self.recovery.solve(A, nothing, sparsity=self.chunk_sparsity)  # fills the solver's cache
@@ -182,7 +183,7 @@ class MESGC(Measured):
         first = moments.first.flatten(0, 1)
         second = None if moments.second is None else moments.second.flatten(0, 1)
         A = self.operator(length, first.device, first.dtype)
-        if getattr(A, "orthogonal", False) and self.chunk_sparsity == length:
+        if self._is_exact(length):
             everything = torch.arange(length, device=first.device).expand(first.shape[0], -1)
             v = None if second is None else A.rmatvec(second)
             return everything, adam.direction(A.rmatvec(first), v, eps=eps, eps_under_root=True)
@@ -194,7 +195,13 @@ class MESGC(Measured):
             report[f"solver's cache for A {where}"] = self._cached_bytes(A)
         return report
 
+    def _is_exact(self, length: int) -> bool:
+        """Whether nothing is left out and Aᵀ undoes A, so that there is no support to find."""
+        return self._operators.orthogonal and self.chunk_sparsity == length
+
     def _cached_bytes(self, A: Projection) -> int:
+        if self._is_exact(A.shape[1]):
+            return 0
         if A.device.type != "meta":
             return self.recovery.cached_nbytes(A)
         return counted_cache(self.recovery, A, self._operators.sample(A.shape[1], A.dtype))
