@@ -84,15 +84,16 @@ from sgc.finetune.config import ConfigError, FinetuneConfig
 from sgc.finetune.defaults import resolve_method
 from sgc.finetune.job import run
 from sgc.finetune.tuning import GRID, best_rate, next_rates
+from sgc.specs import Spec, SpecError
+from studies.figures import ablation_lines as lines
 from studies.figures.ablation import figure
-from studies.figures.ablation_lines import table_of
 from studies.measures import ablation_grid as grid
 from studies.measures.checks import check_known
 from studies.study import Preset
 
 __all__ = ["AXES", "PAIRED", "PRESETS", "Config", "figure", "table", "trial"]
 
-AXES = ("examples", "states", "chunks", "sparsity", "kappa", "residual", "batch")
+AXES = tuple(lines.AXES)
 #: Rate → what was measured on the validation part.
 Tried = dict[float, dict[str, float | None]]
 #: The order of the data, the head's start and dropout are the same for all of a seed.
@@ -124,7 +125,8 @@ class Config:
             compile, device: see :class:`sgc.finetune.FinetuneConfig`.
 
     Raises:
-        ConfigError: an axis or choice that does not exist, a negative patience, or no repeat.
+        ConfigError: an axis, choice or method that does not exist, a value outside of its limits,
+            or a learning rate within the spec.
     """
 
     axis: str
@@ -154,6 +156,33 @@ class Config:
             raise ConfigError(f"patience must be at least 0, got {self.patience}")
         if not 1 <= self.repeats < _TUNING:
             raise ConfigError(f"repeats must be from 1 to {_TUNING - 1}, got {self.repeats}")
+        if isinstance(self.x, bool) or not isinstance(self.x, int | float) or not self.x >= 0:
+            raise ConfigError(f"x must be a number of at least 0, got {self.x!r}")
+        try:
+            self.training(seed=0)
+        except (SpecError, LookupError) as error:
+            raise ConfigError(f"{self.label}, {self.axis} {self.x:g}: {error}") from error
+
+    def training(self, *, seed: int) -> FinetuneConfig:
+        """Of the point, with the rate at which the walk begins."""
+        if "lr" in Spec.parse(self.spec).options:
+            raise ConfigError(f"{self.spec}: the learning rate is the field lr, not in the spec")
+        return FinetuneConfig(
+            method=resolve_method(self.spec).spec,
+            lr=self.lr,
+            model=self.model,
+            data=self.data,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            micro_batch=self.micro_batch,
+            examples=self.examples,
+            test_examples=self.test_examples,
+            max_length=self.max_length,
+            precision=self.precision,  # type: ignore[arg-type] # checked there
+            compile=self.compile,
+            seed=seed,
+            device=self.device,
+        )
 
     @property
     def least_trainings(self) -> int:
@@ -174,26 +203,10 @@ def trial(config: Config, generator: torch.Generator, scratch: Path) -> dict[str
         (nats) on the test part, ``train_loss`` of the last steps. And ``majority``,
         ``test_examples``, ``train_examples``, ``lr``, ``tried`` (rate → validation ``accuracy``,
         ``loss``, ``majority`` and ``examples``), ``states`` and ``bytes`` held for all targets,
-        ``inputs`` (digest of model and data).
+        ``files`` (digest of model and data).
     """
     seed = generator.initial_seed() % 2**30
-    method = resolve_method(config.spec)
-    own = FinetuneConfig(
-        method=method.spec,
-        lr=config.lr,
-        model=config.model,
-        data=config.data,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        micro_batch=config.micro_batch,
-        examples=config.examples,
-        test_examples=config.test_examples,
-        max_length=config.max_length,
-        precision=config.precision,  # type: ignore[arg-type] # checked there
-        compile=config.compile,
-        seed=seed,
-        device=config.device,
-    )
+    own = config.training(seed=seed)
     tried: Tried = {}
     while rates := _next_rates(config, tried):
         for rate in rates:
@@ -213,7 +226,7 @@ def trial(config: Config, generator: torch.Generator, scratch: Path) -> dict[str
         "tried": {f"{rate:g}": found for rate, found in tried.items()},
         "states": one["states"],
         "bytes": sum(one[f"{part}_bytes"] for part in ("state", "shared", "extra_weight")),
-        "inputs": one["inputs"],
+        "files": one["files"],
     }
 
 
@@ -222,7 +235,7 @@ def table(rows: Sequence[Any]) -> list[Table]:
     axes = [axis for axis in AXES if any(row.config["axis"] == axis for row in rows)]
     sized = ("states", "chunks", "sparsity", "kappa")
     return [
-        table_of(axis, rows, what)
+        lines.table_of(axis, rows, what)
         for axis in axes
         for what in ("accuracy", "test_loss", *(["bytes"] if axis in sized else []))
     ]
@@ -256,7 +269,7 @@ def _score(config: Config, held: Mapping[str, Any]) -> tuple[float, ...] | None:
 def _run(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     """A training's metrics; one that ended here before is not repeated."""
     result = run(config, folder=folder, console=Console(quiet=True))
-    return {**result.metrics, "inputs": result.config["inputs"]}
+    return {**result.metrics, "files": result.config["inputs"]}
 
 
 def _preset(points: Callable[[], Iterable[dict[str, Any]]], **changes: Any) -> Preset:

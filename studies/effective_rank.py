@@ -116,7 +116,7 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         list for each matrix), ``basis_step`` (of each matrix, when its subspace was sought last)
         and ``in_use`` (numbers of all matrices together); of the optimizer ``held`` (the same
         numbers, as allocated) and ``full`` (AdamW's moments); ``probe``, like ``steps`` and
-        ``needed``; ``accuracy``, ``test_examples``, ``train_examples``, ``inputs`` (digest of
+        ``needed``; ``accuracy``, ``test_examples``, ``train_examples``, ``files`` (digest of
         model and data), ``ms_per_step``.
 
     Raises:
@@ -144,6 +144,6 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         "accuracy": score(run.ready.model, run.test, device=run.config.device).accuracy,
         "test_examples": len(run.test),
         "train_examples": len(run.train),
-        "inputs": run.config.inputs,
+        "files": run.config.inputs,
         "ms_per_step": 1000 * done.seconds_per_step,
     }

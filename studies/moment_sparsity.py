@@ -160,7 +160,7 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         the share above 10.
 
         ``rms`` of the gradients' entries at each step, ``losses``, ``length`` (cell → d_c),
-        ``matrices``, ``inputs`` (digest of model and data).
+        ``matrices``, ``files`` (digest of model and data).
 
     Raises:
         sgc.finetune.train.Diverged: the loss became NaN or infinite.
@@ -185,5 +185,5 @@ def trial(config: Config, generator: torch.Generator) -> dict[str, Any]:
         "length": {f"{cell.chunks}": cell.length for cell in watch.cells},
         "losses": [float(f"{loss:.4g}") for loss in done.losses],
         "matrices": names,
-        "inputs": run.config.inputs,
+        "files": run.config.inputs,
     }

@@ -18,6 +18,7 @@ __all__ = ["figure"]
 _THROUGH = ("adamw", "sign-sgd", "frozen")
 #: Beyond the palette; markers repeat it.
 _GREY, _WINE, _OLIVE, _TEAL = "#777777", "#882255", "#A09000", "#117733"
+_BROWN, _BLUE_GREY = "#7A4A21", "#4A6A8A"
 #: Colour, marker and dashes.
 _LOOKS: Mapping[str, tuple[str, str, str]] = {
     "adamw": (BLACK, "o", "-"),
@@ -32,7 +33,8 @@ _LOOKS: Mapping[str, tuple[str, str, str]] = {
     "explicit sparse": (_OLIVE, ">", "--"),
     "mesgc, s_c 31": (_TEAL, "p", "-."),
 }
-_OTHERS = (_WINE, "<", "--")
+#: Lines of other labels, in turn.
+_OTHERS = ((_WINE, "<", "--"), (_BROWN, "d", "-."), (_BLUE_GREY, "h", ":"))
 #: Line → what the legend calls it, where its name does not say it all.
 _CALLED: Mapping[str, str] = {
     "mesgc + ρ": "mesgc, ρ = 0.1",
@@ -56,18 +58,24 @@ def figure(rows: Sequence[Result]) -> Figure:
     for axis, panel in zip(axes, panels, strict=False):
         lines = dict(lines_of(axis, rows))
         own = [row for row in rows if row.config["axis"] == axis]
-        for label in _THROUGH if AXES[axis].beside else ():
-            if axis == "states" and label == "sign-sgd":
-                continue  # it has a place there, at 0
+        # Sign-SGD has a place on the axis of states, at 0.
+        reference = [
+            label
+            for label in (_THROUGH if AXES[axis].beside else ())
+            if (axis, label) != ("states", "sign-sgd")
+        ]
+        for label in reference:
             lines.pop(label, None)
-            _across(panel, label, through.get(label, {}))
         places = sorted({x for line in lines.values() for x in line})
-        if len(places) == 1:
+        upright = len(places) == 1
+        if upright:
             _ranked(panel, axis, places[0], lines, own[0].metrics["test_examples"])
         else:
             _panel(panel, axis, places, lines, _ticks_of(axis, own))
+        for label in reference:
+            _across(panel, label, through.get(label, {}), upright=upright)
         panel.set_title(AXES[axis].paper, loc="left", fontsize=10)
-        _majority(panel, own, upright=len(places) == 1)
+        _majority(panel, own, upright=upright)
     handles = {h.get_label(): h for p in panels for h in p.get_legend_handles_labels()[0]}
     # A line across says what it is only where it is nowhere a line of points.
     names = [n for n in handles if " (" not in str(n) or str(n).partition(" (")[0] not in handles]
@@ -86,6 +94,11 @@ def figure(rows: Sequence[Result]) -> Figure:
     return made
 
 
+def _look(label: str, lines: Lines) -> tuple[str, str, str]:
+    others = [name for name in lines if name not in _LOOKS]
+    return _LOOKS[label] if label in _LOOKS else _OTHERS[others.index(label) % len(_OTHERS)]
+
+
 def _ticks_of(axis: str, rows: Sequence[Result]) -> Mapping[float, str]:
     """Place → its label: a batch size has its number of steps with it."""
     if axis != "batch":
@@ -100,7 +113,7 @@ def _panel(
     positive = [x for x in places if x > 0]
     span = positive[-1] / positive[0] if positive else 1.0
     for i, (label, line) in enumerate(lines.items()):
-        colour, marker, dashes = _LOOKS.get(label, _OTHERS)
+        colour, marker, dashes = _look(label, lines)
         shift = _STEP * (i - (len(lines) - 1) / 2) if len(lines) > 2 else 0.0
         own = sorted(line)
         panel.errorbar(
@@ -153,7 +166,7 @@ def _ranked(panel: Axes, axis: str, x: float, lines: Lines, size: int) -> None:
     """
     order = sorted(lines, key=lambda label: fmean(lines[label][x]))
     for row, label in enumerate(order):
-        colour, marker, _ = _LOOKS.get(label, _OTHERS)
+        colour, marker, _ = _look(label, lines)
         values = lines[label][x]
         mean = fmean(values)
         sampling = 100 * (mean * (1 - mean) / size) ** 0.5
@@ -172,15 +185,21 @@ def _ranked(panel: Axes, axis: str, x: float, lines: Lines, size: int) -> None:
     panel.grid(alpha=0.3, axis="x")
 
 
-def _across(panel: Axes, label: str, line: Mapping[float, Sequence[float]]) -> None:
-    """A line that does not depend on where on the axis one is: mean and standard error."""
+def _across(
+    panel: Axes, label: str, line: Mapping[float, Sequence[float]], *, upright: bool
+) -> None:
+    """A line that does not depend on where on the axis one is: mean and standard error.
+
+    ``upright``: accuracies lie along x.
+    """
     colour, _, dashes = _LOOKS[label]
     said = {"adamw": "({:,g} numbers)", "sign-sgd": "(none)", "frozen": "(head only)"}[label]
+    across, span = (panel.axvline, panel.axvspan) if upright else (panel.axhline, panel.axhspan)
     for x, values in line.items():
         mean, spread = 100 * fmean(values), 100 * error(values)
         name = f"{label} {said.format(x)}"
-        panel.axhline(mean, color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1)
-        panel.axhspan(mean - spread, mean + spread, color=colour, alpha=0.12, linewidth=0, zorder=0)
+        across(mean, color=colour, linestyle=dashes, linewidth=1.3, label=name, zorder=1)
+        span(mean - spread, mean + spread, color=colour, alpha=0.12, linewidth=0, zorder=0)
 
 
 def _majority(panel: Axes, rows: Sequence[Result], *, upright: bool) -> None:
@@ -247,5 +266,5 @@ def _caption(rows: Sequence[Result], left_out: int) -> str:
     if len(known) < len(runs):
         made += f"\n{len(runs) - len(known)} of {len(runs)} runs diverged: drawn as majority class"
     if left_out:
-        made += f"\n{left_out} rows of the same points with other settings are left out"
+        made += f"\n{left_out} rows of other tasks, or of points with other settings, are left out"
     return made

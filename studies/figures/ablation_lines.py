@@ -52,10 +52,14 @@ Lines = Mapping[str, Mapping[float, Sequence[float]]]
 
 
 def of_one_setting(rows: Iterable[Result]) -> list[Result]:
-    """Rows without those that trained a point in another way than its first row did."""
+    """Rows without those of another task than the first has, or that trained a point in another way
+    than its first row did.
+    """
     first: dict[tuple[str, str, float], dict[str, Any]] = {}
-    kept = []
+    kept: list[Result] = []
     for row in rows:
+        if kept and any(row.config[name] != kept[0].config[name] for name in ("model", "data")):
+            continue
         place = row.config["axis"], row.config["label"], row.config["x"]
         settings = {name: value for name, value in row.config.items() if name != "device"}
         if first.setdefault(place, settings) == settings:

@@ -22,6 +22,10 @@ from studies.study import Study
 __all__ = ["Point", "TrialsFailed", "check_devices", "missing", "only_one", "points", "run"]
 
 
+#: Metrics of a row that are not the trial's.
+_OURS = {"inputs", "trial_s"}
+
+
 class TrialsFailed(RuntimeError):  # noqa: N818
     """Some trials have no row; the others have."""
 
@@ -111,6 +115,8 @@ def _check(metrics: Any) -> None:
         raise TypeError(
             f"a trial returns a dict of names and JSON values, this one {metrics!r:.80}"
         )
+    for name in _OURS & set(metrics):
+        raise ValueError(f"metric {name!r} is the runner's own: give it another name")
     for name, value in metrics.items():
         try:
             json.dumps(value, allow_nan=False, sort_keys=True)

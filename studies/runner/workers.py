@@ -19,7 +19,7 @@ from studies.plugins import Handover, NotForWorkersError, adopt, handover, main_
 from studies.runner.parts import Parts
 from studies.study import Study
 
-__all__ = ["Measured", "Point", "guard_hint", "leave_if_a_worker_starts", "outcomes"]
+__all__ = ["Outcome", "Point", "guard_hint", "leave_if_a_worker_starts", "outcomes"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Outcome:
     """What a trial gave: its metrics, its seconds, and the digest of the files it read."""
 
     metrics: dict[str, Any]
@@ -41,7 +41,7 @@ class Measured:
 
 def outcomes(
     study: Study, todo: Sequence[Point], jobs: int, parts: Parts
-) -> Iterator[tuple[Point, Callable[[], Measured]]]:
+) -> Iterator[tuple[Point, Callable[[], Outcome]]]:
     """Each trial, and what carries it out or says how it ended.
 
     Args:
@@ -89,10 +89,10 @@ def guard_hint() -> str:
 
 def _from_workers(
     study: Study, todo: Sequence[Point], jobs: int, parts: Parts, given: Handover
-) -> Iterator[tuple[Point, Callable[[], Measured]]]:
+) -> Iterator[tuple[Point, Callable[[], Outcome]]]:
     rest, module = iter(todo), study.module.__name__
     with worker_pool(min(jobs, len(todo))) as pool:
-        going: dict[Future[Measured], Point] = {}
+        going: dict[Future[Outcome], Point] = {}
         try:
             while True:
                 with _interrupts_held():  # processes start here, and inherit it
@@ -111,18 +111,18 @@ def _from_workers(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_worker(name: str, module: str, point: Point, parts: Parts, given: Handover) -> Measured:
+def _in_worker(name: str, module: str, point: Point, parts: Parts, given: Handover) -> Outcome:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
     _mask("SIG_UNBLOCK")  # a training listens to it, and ends
     adopt(given)
     return _measured(Study(name, importlib.import_module(module)), point, parts)
 
 
-def _measured(study: Study, point: Point, parts: Parts) -> Measured:
+def _measured(study: Study, point: Point, parts: Parts) -> Outcome:
     scratch = parts.of(study.run_id(point.config, point.seed)) if study.keeps_parts else None
     began = time.perf_counter()
     metrics = study.trial(point.config, point.seed, scratch)
-    return Measured(metrics, time.perf_counter() - began, study.inputs(point.config))
+    return Outcome(metrics, time.perf_counter() - began, study.inputs(point.config))
 
 
 @contextmanager

@@ -92,6 +92,14 @@ def test_a_failed_trial_costs_nobody_else(tmp_path):
     assert "1 of 3 trials failed, the first with ArithmeticError: thirteen" in done.output
 
 
+@pytest.mark.parametrize("name", ["inputs", "trial_s"])
+def test_metrics_of_the_runner_are_not_a_trials(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(toy, "trial", lambda config, generator: {name: 1.0})
+    done = sgc_study("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
+    assert done.exit_code == 1
+    assert f"metric '{name}' is the runner's own" in done.output
+
+
 def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path):
     sgc_study("run", "toy", "--preset", "slow", "--jobs", 1, "--out", tmp_path / "whole")
     whole = rows(tmp_path / "whole" / "toy-slow.jsonl")
