@@ -233,11 +233,10 @@ def trial(config: Config, generator: torch.Generator, scratch: Path) -> dict[str
 def table(rows: Sequence[Any]) -> list[Table]:
     """Two tables an axis, accuracy and loss, and the bytes where they depend on the place."""
     axes = [axis for axis in AXES if any(row.config["axis"] == axis for row in rows)]
-    sized = ("states", "chunks", "sparsity", "kappa")
     return [
         lines.table_of(axis, rows, what)
         for axis in axes
-        for what in ("accuracy", "test_loss", *(["bytes"] if axis in sized else []))
+        for what in ("accuracy", "test_loss", *(["bytes"] if lines.AXES[axis].sized else []))
     ]
 
 

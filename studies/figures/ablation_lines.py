@@ -23,22 +23,24 @@ class Axis:
         paper: where the paper has it.
         logarithmic: whether in logarithms.
         beside: whether AdamW's line lies beside it.
+        sized: whether what a method keeps depends on the place.
     """
 
     label: str
     paper: str = "not in the paper"
     logarithmic: bool = True
     beside: bool = True
+    sized: bool = False
 
 
 AXES: Mapping[str, Axis] = {
     "examples": Axis("training examples", "Figure 2(a)", beside=False),
     "batch": Axis("batch size, at equal numbers of examples seen", beside=False),
-    "states": Axis("numbers of optimizer state a matrix", "Figure 2(b), Table 5"),
+    "states": Axis("numbers of optimizer state a matrix", "Figure 2(b), Table 5", sized=True),
     "residual": Axis("ρ, weight of the rest of the gradient"),
-    "chunks": Axis("chunks c, at equal s", "Figure 3(a)"),
-    "sparsity": Axis("sparsity s, at equal c", "Figure 3(b)"),
-    "kappa": Axis("κ = k/s, at equal s", "Figure 3(c)", logarithmic=False),
+    "chunks": Axis("chunks c, at equal s", "Figure 3(a)", sized=True),
+    "sparsity": Axis("sparsity s, at equal c", "Figure 3(b)", sized=True),
+    "kappa": Axis("κ = k/s, at equal s", "Figure 3(c)", logarithmic=False, sized=True),
 }
 #: Name, factor and digits of what a table shows.
 _UNITS: Mapping[str, tuple[str, float, int]] = {
