@@ -32,7 +32,7 @@ _LR = {
     **{"adarankgrad": 3e-3, "online-subspace-descent": 3e-3, "adjoint": 1e-2},
     **{"adafactor": 1e-3, "explicit-sparse": 3e-3, "sift": 3e-3},
     **{"sign-sgd": 3e-4, "normalised-sgd": 3e-4},
-    **{"sgd": 3.0, "sgd-momentum": 3.0, "proximal-sgd": 3.0},
+    **{"sgd": 0.1, "sgd-momentum": 0.1, "proximal-sgd": 0.1},
 }
 _LR_WITH_RESIDUAL = 3e-3  # a tenth of the normalised gradient, or so
 _LR_WITH_RULE = 1e-3  # a residual rule by name: as large as the update itself

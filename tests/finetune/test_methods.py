@@ -230,7 +230,7 @@ def test_the_seed_reaches_every_part() -> None:
 
 def test_rates_to_start_from() -> None:
     rates = {name: resolve_method(name).lr for name in ("sgd", "lora", "frozen", "mesgc")}
-    assert rates == {"sgd": 3.0, "lora": 3e-3, "frozen": 1e-3, "mesgc": 1e-2}
+    assert rates == {"sgd": 0.1, "lora": 3e-3, "frozen": 1e-3, "mesgc": 1e-2}
     assert resolve_method("mesgc:residual=0.1").lr == 3e-3
     assert resolve_method("galore:residual=sign").lr == 1e-3
     assert methods.trains("lora")
