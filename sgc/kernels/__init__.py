@@ -18,11 +18,11 @@ MOST_RANK = 128
 
 
 def usable(tensors: Sequence[Tensor]) -> bool:
-    """Whether the kernels take these: contiguous, on a GPU, of one known dtype."""
+    """Whether the kernels take these: not empty, contiguous, on a GPU, of one known dtype."""
     dtype = tensors[0].dtype
     return (
         dtype in DTYPES
-        and all(t.is_cuda and t.dtype is dtype and t.is_contiguous() for t in tensors)
+        and all(t.is_cuda and t.dtype is dtype and t.is_contiguous() and t.numel() for t in tensors)
         and has_kernels(tensors[0].device)
     )
 
