@@ -6,6 +6,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "gaussian": "projections.gaussian:Gaussian",
         "identity": "projections.identity:Identity",
         "rademacher": "projections.rademacher:Rademacher",
+        "spherical": "projections.spherical:Spherical",
         "srht": "projections.srht:SRHT",
     },
     "recovery": {

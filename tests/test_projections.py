@@ -85,6 +85,34 @@ def test_structured_operators_store_no_matrix(name):
         assert A.nbytes == 4 * A.shape[0] * A.shape[1]
 
 
+def test_spherical_columns_are_gaussian_ones_over_their_norms():
+    for k in (1, 7, 1000):
+        spherical = sgc.create("projection", "spherical", k, 1500, seed=3, dtype=torch.float64)
+        gaussian = sgc.create("projection", "gaussian", k, 1500, seed=3, dtype=torch.float64)
+        columns = gaussian.to_dense()
+        torch.testing.assert_close(spherical.to_dense(), columns / columns.norm(dim=0))
+
+
+def test_a_spherical_column_of_zeros_is_some_direction(monkeypatch):
+    class Zeros:
+        def standard_normal(self, shape, dtype):
+            return np.zeros(shape, dtype)
+
+    monkeypatch.setattr("projections.spherical.stream", lambda *_: Zeros())
+    assert (
+        sgc.create("projection", "spherical", 3, 2).to_dense().tolist() == [[1, 1]] + [[0, 0]] * 2
+    )
+
+
+@pytest.mark.parametrize("solver", ["omp", "niht"])
+def test_solvers_share_spherical_atoms(solver, device):
+    """No copy of A and no norms beside it."""
+    A = sgc.create("projection", "spherical", 512, 4096, device=device)
+    made = sgc.create("recovery", solver)
+    made.solve(A, A.columns(torch.tensor([5, 9], device=device)).sum(1), sparsity=2)
+    assert made.cached_nbytes(A) == 4
+
+
 @every_projection
 def test_bad_sizes_and_inputs_are_refused_with_numbers(name):
     with pytest.raises(ValueError, match="k=0"):
