@@ -27,8 +27,9 @@ a gradient are alike):
   is worse than OMP but for ±1 (captured .148). NIHT is close to CoSaMP, and slower. IHT with its
   safe step recovers nothing at κ = 7.
 - Ensemble, captured signals by OMP at κ = 7: at (2048, 31) SRHT .783 (.718–.842), Gaussian .689,
-  Rademacher .684; of the same gradients SRHT finds .094 (.055–.135) more. At (4096, 8) they do not
-  differ: .413, .409, .406.
+  Rademacher .684, spherical .673; of the same gradients SRHT finds .094 (.055–.135) more. At
+  (4096, 8): .413, .409, .406, .375; there the spherical A, which is the Gaussian one with columns
+  of norm one, finds .034 (.015–.052) less.
 - d_c = 65536, s_c = 1, κ = 8 (the paper's smallest states): every solver is exact with a Gaussian
   A, OMP 512 times of 512, with 10 % noise as well; without noise κ = 4 is enough. Rademacher and
   SRHT fail (0 and 1 of 512): eight signs make 2⁷ = 128 columns up to sign, each some 512 times.
@@ -36,9 +37,11 @@ a gradient are alike):
   (2048, 217, 31) for .976 (Gaussian), .360 (±1/rank), .614 (captured), .158 (±1).
 
 Rates measured elsewhere were .992, .176 at (2048, 217, 31) and .863, .039 at (4096, 56, 8), for
-Gaussian and ±1. The last is too low for OMP as it is here: 6144 signals of six seeds gave .084
-(.077–.091), a float64 OMP in NumPy .071 (.060–.083) of 2048. The same NumPy code without division
-by the atoms' norms gave .038 (.030–.047): Gaussian columns of length 56 differ by 10 % in norm.
+Gaussian and ±1: multiples of 1/256, of which intervals are .972–.998, .134–.227, .816–.900 and
+.021–.070. With columns of norm one (spherical) they are .992, .177, .854 and .054 (.041–.069) here.
+A Gaussian A is better at the last: .083 (.068–.102). Its columns of length 56 differ by 10 % in
+norm, so that equal coefficients do not weigh equally, and what differs is easier to tell apart.
+Rademacher and SRHT, whose columns have norm one, have .050 and .048.
 
 Not settled: moments are less sparse than the signals here (:mod:`studies.moment_sparsity`);
 gradients of one run at four steps, taken as independent.

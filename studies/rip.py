@@ -23,8 +23,8 @@ Found (``python -m studies rip``, 3 seeds; unit-norm columns, which is what solv
 - SRHT up to κ 8 has linearly dependent columns among 32 (in 9 of 12 draws; among 62 in all those at
   κ 7: σ_min = 0, no RIP of any strength), and is no worse for it: of ±1 signals at κ 7, s 31 it
   recovers twice as many as the others.
-- Columns of a Gaussian A are not of norm one: as given, δ is 2.8 instead of 2.6 at s 31 (κ 7) and
-  3.8 instead of 2.8 at s 8.
+- Columns of a Gaussian A are not of norm one (spherical: those over their norms): as given, δ is
+  2.8 instead of 2.6 at s 31 (κ 7) and 3.8 instead of 2.8 at s 8.
 - s = 1 (a chunk of the paper's Table 5: d 65536, k 8): δ_2 = μ, so it is known. ±1/√k ensembles
   have 2⁷ different columns up to sign, μ = 1, and OMP finds 1 of 600 supports; at k = 16, 42
   (Rademacher) and 31 % (SRHT). Gaussian: μ = 0.998, above 0.71 again, and 600 of 600. That is no
