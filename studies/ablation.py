@@ -79,6 +79,7 @@ trainings that see 11 million examples of at most 48 tokens, a quarter of an hou
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -291,5 +292,10 @@ PRESETS = {
         )
     ),
     "piqa": _preset(lambda: grid.smollm2("piqa", {1192: 0}, steps=150, max_length=128)),
-    "siqa": _preset(lambda: grid.smollm2("siqa", {400: 400, 1577: 0}, steps=150, max_length=128)),
+    "siqa": _preset(
+        lambda: chain(
+            grid.smollm2("siqa", {400: 400, 1577: 0}, steps=150, max_length=128),
+            grid.smollm2_sizes("siqa", grid.SIQA, steps=150, max_length=128),
+        )
+    ),
 }

@@ -5,7 +5,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["cesgc_spec", "default", "lines", "mesgc_spec", "smoke", "smollm2"]
+__all__ = ["cesgc_spec", "default", "lines", "mesgc_spec", "smoke", "smollm2", "smollm2_sizes"]
 
 Rates = Mapping[str, float]
 Fields = dict[str, Any]
@@ -18,6 +18,12 @@ MINILM: Rates = {
 SMOLLM2: Rates = {
     **{"adamw": 3e-4, "sign-sgd": 3e-4, "galore": 1e-3, "lora": 3e-3, "mesgc": 1e-3},
     **{"mesgc + ρ": 3e-4, "cesgc": 1e-3, "adjoint": 3e-4, "explicit sparse": 3e-4},
+}
+
+#: The same with all examples of SIQA, from the axis of examples.
+SIQA: Rates = {
+    **{"adamw": 3e-4, "sign-sgd": 3e-4, "galore": 1e-2, "lora": 1e-2, "mesgc": 1e-2},
+    **{"mesgc + ρ": 3e-3, "cesgc": 3e-2, "adjoint": 3e-3, "explicit sparse": 3e-3},
 }
 
 #: Entries a chunk; κ; so a sketch of c chunks has 2·κ·s = 48·c numbers.
@@ -76,13 +82,32 @@ def smollm2(
 
     ``whole_state``: like ``counts``, where only AdamW, sign-SGD and the frozen model are asked.
     """
-    task = {
-        **{"model": "smollm2", "data": data, "max_length": max_length, "steps": steps},
-        **{"precision": "autocast", "compile": True, "choose_by": "loss"},
-    }
+    task = _smollm2(data, steps=steps, max_length=max_length)
     few = _examples(whole_state, SMOLLM2, chunks=24, **task)
     asked = (point for point in few if point["label"] in ("frozen", "adamw", "sign-sgd"))
     return chain(_examples(counts, SMOLLM2, chunks=24, **task), asked)
+
+
+def smollm2_sizes(data: str, rates: Rates, *, steps: int, max_length: int) -> Iterator[Fields]:
+    """SmolLM2 on a task of the paper, all examples: Figures 2(b), 3(a) and 3(c)."""
+    task = _smollm2(data, steps=steps, max_length=max_length)
+    for point in _states((6, 24, 96), rates, side=576, ranks=(1, 4), **task):
+        if point["label"] != "mesgc + ρ":
+            yield point
+    rate = rates["mesgc"]
+    for kappa in (4, 6, 7, 8):
+        yield _point("kappa", kappa, "mesgc", mesgc_spec(24, 72, kappa), rate, **task)
+    for label, chunker in (("mesgc", "permuted"), ("mesgc, contiguous", "contiguous")):
+        for c in (6, 24, 72):
+            spec = f"{mesgc_spec(c, 72)},chunker={chunker}"
+            yield _point("chunks", c, label, spec, rate, **task)
+
+
+def _smollm2(data: str, *, steps: int, max_length: int) -> Fields:
+    return {
+        **{"model": "smollm2", "data": data, "max_length": max_length, "steps": steps},
+        **{"precision": "autocast", "compile": True, "choose_by": "loss"},
+    }
 
 
 def smoke() -> Iterator[Fields]:
@@ -125,21 +150,21 @@ def _examples(
 
 
 def _states(
-    chunks: Sequence[int], rates: Rates, *, side: int, ranks: Sequence[int]
+    chunks: Sequence[int], rates: Rates, *, side: int, ranks: Sequence[int], **task: Any
 ) -> Iterator[Fields]:
     """Sketches of more and more chunks with equal s_c and κ; GaLore's and LoRA's ranks.
 
-    ``side`` is that of the square matrices.
+    ``side`` is that of the square matrices; smaller ones have less by GaLore, LoRA and AdamW.
     """
     for c in chunks:
         for label, spec in _sketches(c).items():
-            yield _point("states", 2 * _KAPPA * _KEPT * c, label, spec, rates[label])
+            yield _point("states", 2 * _KAPPA * _KEPT * c, label, spec, rates[label], **task)
     for rank in ranks:
-        yield _point("states", 2 * side * rank, "galore", f"galore:rank={rank}", rates["galore"])
-        yield _point("states", 4 * side * rank, "lora", f"lora:rank={rank}", rates["lora"])
-    yield _point("states", 0, "sign-sgd", "sign-sgd", rates["sign-sgd"])
-    yield _frozen("states", 0)
-    yield _point("states", 2 * side**2, "adamw", "adamw", rates["adamw"])
+        for label, numbers in (("galore", 2 * side * rank), ("lora", 4 * side * rank)):
+            yield _point("states", numbers, label, f"{label}:rank={rank}", rates[label], **task)
+    yield _point("states", 0, "sign-sgd", "sign-sgd", rates["sign-sgd"], **task)
+    yield _frozen("states", 0, **task)
+    yield _point("states", 2 * side**2, "adamw", "adamw", rates["adamw"], **task)
 
 
 def _shapes() -> Iterator[Fields]:
