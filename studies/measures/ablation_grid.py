@@ -89,7 +89,7 @@ def smollm2(
 
 
 def smollm2_sizes(data: str, rates: Rates, *, steps: int, max_length: int) -> Iterator[Fields]:
-    """SmolLM2 on a task of the paper, all examples: Figures 2(b), 3(a) and 3(c)."""
+    """SmolLM2 on a task of the paper, all examples: Figures 2(b) and 3, and ρ."""
     task = _smollm2(data, steps=steps, max_length=max_length)
     for point in _states((6, 24, 96), rates, side=576, ranks=(1, 4), **task):
         if point["label"] != "mesgc + ρ":
@@ -101,6 +101,11 @@ def smollm2_sizes(data: str, rates: Rates, *, steps: int, max_length: int) -> It
         for c in (6, 24, 72):
             spec = f"{mesgc_spec(c, 72)},chunker={chunker}"
             yield _point("chunks", c, label, spec, rate, **task)
+    for s in (24, 72, 288):
+        yield _point("sparsity", s, "mesgc", mesgc_spec(24, s), rate, **task)
+    for rho in (0, 0.01, 0.1, 1):
+        own = rate if rho < 0.03 else rates["mesgc + ρ"]
+        yield _point("residual", rho, "mesgc", f"{mesgc_spec(24, 72)},residual={rho}", own, **task)
 
 
 def _smollm2(data: str, *, steps: int, max_length: int) -> Fields:
