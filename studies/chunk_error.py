@@ -182,9 +182,9 @@ def trial(config: Config, generator: Generator) -> dict[str, Any]:
         generator: draws the gradients and the chunker's seed.
 
     Returns:
-        ``cases``; of ``error`` = ‖G̃'−G̃‖²/‖G̃‖², of ``kept`` = ‖G̃'‖²/‖G̃‖² and of ``missed``, the
-        share of the top s that is not selected, each mean, standard deviation over cases, 5 % and
-        95 % quantile; ``printed``: the right-hand side of the printed bound for the expectation,
+        ``cases``; of ``error`` = ‖G̃'−G̃‖²/‖G̃‖², of ``kept`` = ‖G̃'‖²/‖G̃‖², of ``share`` =
+        ‖G̃‖²/‖G‖² and of ``missed``, the share of the top s that is not selected, each mean,
+        standard deviation over cases, 5 % and 95 % quantile; ``printed``: the right-hand side of the printed bound for the expectation,
         over ‖G̃‖²; ``violations``, how many cases break each inequality of
         :func:`studies.measures.chunk_bounds.bounds`, and ``tightest``, the largest left-hand side
         in units of the right-hand one; ``unknown``, the selected entries that are not among those
@@ -230,6 +230,7 @@ def trial(config: Config, generator: Generator) -> dict[str, Any]:
         "error": _spread(error / of_top),
         "error_low": float(((error - unknown) / of_top).mean()),
         "kept": _spread(kept),
+        "share": _spread(of_top / energy),
         "missed": _spread((top & ~chunked).sum(-1) / config.sparsity),
         "printed": 2 * (1 - config.sparsity / config.numel) * float(kept.mean()),
         "unknown": float((chunked & ~known).sum(-1).double().mean()),

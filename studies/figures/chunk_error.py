@@ -198,14 +198,15 @@ def _plain(caption: str) -> Table:
 def _errors(rows: Sequence[Result]) -> Table:
     made = _plain(
         "Mean of ‖G̃'−G̃‖²/‖G̃‖² ± standard error over gradients, where it is 0.005 or more; won "
-        "back: of the contiguous chunks' error at the largest c. kept: ‖G̃'‖²/‖G̃‖² there. "
+        "back: of the contiguous chunks' error at the largest c. kept: ‖G̃'‖²/‖G̃‖² there. share: "
+        "‖G̃‖²/‖G‖², mean and 5 to 95 % of the gradients. "
         "unknown: selected entries a gradient that were not captured there; they count as large "
         "as they can be."
     )
     every = sorted({r.config["chunks"] for r in rows})
     for name in ("law", "s", "chunker"):
         made.add_column(name, no_wrap=True)
-    for name in (*(f"c={c}" for c in every), "won back", "kept", "unknown"):
+    for name in (*(f"c={c}" for c in every), "won back", "kept", "unknown", "share"):
         made.add_column(name, justify="right", no_wrap=True)
     settings = dict.fromkeys(_setting(r) for r in rows)
     shown = [*_shown(rows).values()]
@@ -226,6 +227,7 @@ def _errors(rows: Sequence[Result]) -> Table:
                 _won_back(curve, curves.get(_PAPER, [])),
                 f"{last['kept']['mean']:.3f}",
                 f"{last['unknown']:.0f}" if law == "captured" else "",
+                _share(last) if name == next(iter(curves)) else "",
             )
         made.add_section()
     return made
@@ -237,6 +239,14 @@ def _mean(row: Result) -> str:
     if uncertain < 0.005:
         return f"{error['mean']:.3f}"
     return f"{error['mean']:.2f}±" + f"{uncertain:.2f}".removeprefix("0")
+
+
+def _share(metrics: dict[str, Any]) -> str:
+    found = metrics.get("share")
+    if found is None:  # rows of before it was kept
+        return ""
+    mean, low, high = (f"{found[key]:.3f}".removeprefix("0") for key in ("mean", "q05", "q95"))
+    return f"{mean} ({low}–{high})"
 
 
 def _won_back(curve: Sequence[Result], paper: Sequence[Result]) -> str:

@@ -106,10 +106,11 @@ def test_of_captured_gradients_the_error_is_known_between_two_limits(stored, nam
     made = config(law="captured", chunker=name, chunks=16, sparsity=64, rows=32, columns=32)
     found = trial(made, draw(2))
     chunker = create("chunker", name, chunks=16, seed=draw(2).initial_seed())
-    errors, kept, outside = [], [], 0
+    errors, kept, shares, outside = [], [], [], 0
     for g in stored:
         top, chunked = oracle(g.tolist(), chunker, 64)
         norm = sum(g[i] ** 2 for i in top)
+        shares.append(norm / (g**2).sum())
         errors.append(sum(g[i] ** 2 for i in top ^ chunked) / norm)
         kept.append(sum(g[i] ** 2 for i in chunked) / norm)
         outside += len(chunked - set(np.argsort(-np.abs(g))[:128].tolist()))
@@ -117,6 +118,7 @@ def test_of_captured_gradients_the_error_is_known_between_two_limits(stored, nam
     assert outside > 0  # the limits are apart
     assert found["error_low"] < np.mean(errors) < found["error"]["mean"]
     assert np.mean(kept) < found["kept"]["mean"]
+    assert found["share"]["mean"] == pytest.approx(np.mean(shares), rel=1e-4)
     assert found["violations"]["corrected"] == found["violations"]["contraction"] == 0
 
 
