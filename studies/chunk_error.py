@@ -184,12 +184,12 @@ def trial(config: Config, generator: Generator) -> dict[str, Any]:
     Returns:
         ``cases``; of ``error`` = ‖G̃'−G̃‖²/‖G̃‖², of ``kept`` = ‖G̃'‖²/‖G̃‖², of ``share`` =
         ‖G̃‖²/‖G‖² and of ``missed``, the share of the top s that is not selected, each mean,
-        standard deviation over cases, 5 % and 95 % quantile; ``printed``: the right-hand side of the printed bound for the expectation,
-        over ‖G̃‖²; ``violations``, how many cases break each inequality of
-        :func:`studies.measures.chunk_bounds.bounds`, and ``tightest``, the largest left-hand side
-        in units of the right-hand one; ``unknown``, the selected entries that are not among those
-        captured, per case: ``error`` and ``kept`` count them as large as they can be,
-        ``error_low`` as 0.
+        standard deviation over cases, 5 % and 95 % quantile; ``printed``: the right-hand side of
+        the printed bound for the expectation, over ‖G̃‖²; ``violations``, how many cases break each
+        inequality of :func:`studies.measures.chunk_bounds.bounds`, and ``tightest``, the largest
+        left-hand side in units of the right-hand one; ``unknown``, the selected entries that are
+        not among those captured, per case: ``error`` and ``kept`` count them as large as they can
+        be, ``error_low`` as 0.
 
     Raises:
         ConfigError: too little was captured.

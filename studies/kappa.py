@@ -23,7 +23,7 @@ a gradient are alike):
   .932, .987, .997 at κ = 5, 6, 7, 8. At (4096, 8) it is .682 at κ = 7 and .821 at 8: 7 is no
   constant of OMP, it goes with s and d.
 - Solver: at (2048, 31) CoSaMP recovers all laws at κ = 7 (.975 to 1; captured .975 (.957–.990),
-  8.4 ms a signal against OMP's 1.1), turning at 5.0 to 6.0, about the ℓ1 threshold; at (4096, 8) it
+  8.1 ms a signal against OMP's 1.7), turning at 5.0 to 6.0, about the ℓ1 threshold; at (4096, 8) it
   is worse than OMP but for ±1 (captured .148). NIHT is close to CoSaMP, and slower. IHT with its
   safe step recovers nothing at κ = 7.
 - Ensemble, captured signals by OMP at κ = 7: at (2048, 31) SRHT .783 (.718–.842), Gaussian .689,
@@ -37,11 +37,12 @@ a gradient are alike):
   (2048, 217, 31) for .976 (Gaussian), .360 (±1/rank), .614 (captured), .158 (±1).
 
 Rates measured elsewhere were .992, .176 at (2048, 217, 31) and .863, .039 at (4096, 56, 8), for
-Gaussian and ±1: multiples of 1/256, of which intervals are .972–.998, .134–.227, .816–.900 and
-.021–.070. With columns of norm one (spherical) they are .992, .177, .854 and .054 (.041–.069) here.
-A Gaussian A is better at the last: .083 (.068–.102). Its columns of length 56 differ by 10 % in
-norm, so that equal coefficients do not weigh equally, and what differs is easier to tell apart.
-Rademacher and SRHT, whose columns have norm one, have .050 and .048.
+Gaussian and ±1; if of 256 signals, as their digits suggest, their intervals are .972–.998,
+.134–.227, .816–.900 and .021–.070. With columns of norm one (spherical) they are .992, .177, .854
+and .054 (.041–.069) here. A Gaussian A is better at the last: .083 (.068–.102). Its columns of
+length 56 differ by 10 % in norm, so that equal coefficients do not weigh equally, and what differs
+is easier to tell apart; at k = 217 that no longer shows. Rademacher and SRHT, whose columns have
+norm one, have .050 and .048.
 
 Not settled: moments are less sparse than the signals here (:mod:`studies.moment_sparsity`);
 gradients of one run at four steps, taken as independent.

@@ -20,8 +20,10 @@ four times AdamW for two matrices of 1024². Plain SGC with a Gaussian A holds 6
 times AdamW. An SRHT (signs and rows) makes MESGC 1.01× and 1.13×, SGC 10× and 130×: one byte for
 each of the d signs. So 2k is what a matrix adds, not what is held; the shared part is paid once a
 shape. For the paper's Table 5 (64 matrices of 4096², c = 256, s_c = 1, κ = 8; predicted): MESGC 5.5
-MB with a Gaussian A, 3.4 MB with Rademacher signs, 1.1 MB with an SRHT; GaLore of rank 1 3.1 MB, so
-that "half the optimizer states" of GaLore is 1.75 times its bytes, or 0.35 times with the SRHT.
+MB with a Gaussian A, 3.1 MB with a spherical one, 3.4 MB with Rademacher signs, 1.1 MB with an
+SRHT; GaLore of rank 1 3.1 MB, so that "half the optimizer states" of GaLore is 1.75 times its
+bytes, as many with a spherical A, or 0.35 times with the SRHT (which does not work there: 8 signs
+make 128 columns).
 At 384² MESGC as it comes never gets below GaLore of rank 1 (16 against 4.6 kB a matrix), and the
 main job's sketch does from 1,173 matrices on, with an SRHT from 6.
 

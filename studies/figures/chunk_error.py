@@ -90,8 +90,10 @@ def figure(rows: Sequence[Result]) -> Figure:
 
 
 def table(rows: Sequence[Result]) -> list[Table]:
-    """Errors at the settings of the figure; how often each inequality was broken, by law."""
-    return [_errors(rows), _counts(rows)]
+    """Errors at the settings of the figure; how often each inequality was broken, by law; what the
+    largest entries hold.
+    """
+    return [_errors(rows), _counts(rows), _shares(rows)]
 
 
 def totals(rows: Sequence[Result]) -> dict[str, Any]:
@@ -198,15 +200,14 @@ def _plain(caption: str) -> Table:
 def _errors(rows: Sequence[Result]) -> Table:
     made = _plain(
         "Mean of ‖G̃'−G̃‖²/‖G̃‖² ± standard error over gradients, where it is 0.005 or more; won "
-        "back: of the contiguous chunks' error at the largest c. kept: ‖G̃'‖²/‖G̃‖² there. share: "
-        "‖G̃‖²/‖G‖², mean and 5 to 95 % of the gradients. "
+        "back: of the contiguous chunks' error at the largest c. kept: ‖G̃'‖²/‖G̃‖² there. "
         "unknown: selected entries a gradient that were not captured there; they count as large "
         "as they can be."
     )
     every = sorted({r.config["chunks"] for r in rows})
     for name in ("law", "s", "chunker"):
         made.add_column(name, no_wrap=True)
-    for name in (*(f"c={c}" for c in every), "won back", "kept", "unknown", "share"):
+    for name in (*(f"c={c}" for c in every), "won back", "kept", "unknown"):
         made.add_column(name, justify="right", no_wrap=True)
     settings = dict.fromkeys(_setting(r) for r in rows)
     shown = [*_shown(rows).values()]
@@ -227,7 +228,6 @@ def _errors(rows: Sequence[Result]) -> Table:
                 _won_back(curve, curves.get(_PAPER, [])),
                 f"{last['kept']['mean']:.3f}",
                 f"{last['unknown']:.0f}" if law == "captured" else "",
-                _share(last) if name == next(iter(curves)) else "",
             )
         made.add_section()
     return made
@@ -241,12 +241,19 @@ def _mean(row: Result) -> str:
     return f"{error['mean']:.2f}±" + f"{uncertain:.2f}".removeprefix("0")
 
 
-def _share(metrics: dict[str, Any]) -> str:
-    found = metrics.get("share")
-    if found is None:  # rows of before it was kept
-        return ""
-    mean, low, high = (f"{found[key]:.3f}".removeprefix("0") for key in ("mean", "q05", "q95"))
-    return f"{mean} ({low}–{high})"
+def _shares(rows: Sequence[Result]) -> Table:
+    made = _plain(
+        "Share of ‖G‖² on the s largest entries: mean over gradients, 5 and 95 % of them."
+    )
+    for name in ("law", "size", "s"):
+        made.add_column(name, no_wrap=True)
+    for name in ("‖G̃‖²/‖G‖²", "5 %", "95 %"):
+        made.add_column(name, justify="right", no_wrap=True)
+    first = {_setting(row): row for row in reversed(rows) if "share" in row.metrics}
+    for (law, down, across, s), row in reversed(first.items()):
+        found = (f"{row.metrics['share'][key]:.3f}" for key in ("mean", "q05", "q95"))
+        made.add_row(law, f"{down} × {across}", str(s), *found)
+    return made
 
 
 def _won_back(curve: Sequence[Result], paper: Sequence[Result]) -> str:

@@ -246,7 +246,9 @@ def test_figure_and_tables_tell_where_the_printed_bound_is_broken():
     assert (sums["cases"], sums["points"], sums["broken"]) == (500, 5, 2)
     assert sums["violations"]["printed"] == 170
     assert sums["worst"] is rows[1]
-    errors, counts = table(rows)
+    errors, counts, shares = table(rows)
+    assert list(shares.columns[0].cells) == ["hot-chunk", "laplace"]
+    assert list(shares.columns[3].cells)[1] == f"{rows[-1].metrics['share']['mean']:.3f}"
     won = next(c for c in errors.columns if c.header == "won back")
     assert list(won.cells) == ["–", "50 %", "–"]
     assert list(counts.columns[1].cells) == ["400", "100", "500"]
