@@ -113,6 +113,32 @@ def test_solvers_share_spherical_atoms(solver, device):
     assert made.cached_nbytes(A) == 4
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_spherical_norms_are_one_until_columns_are_changed(dtype):
+    A = sgc.create("projection", "spherical", 700, 90, dtype=dtype)
+    assert (A.column_norms() == 1).all()
+    A.atoms[4] *= 3
+    norms = A.column_norms()
+    assert float(norms[4]) == pytest.approx(3, rel=0.02)
+    A.atoms[5, 6] = torch.nan
+    assert A.column_norms()[5].isnan()
+
+
+def test_a_solver_notices_spherical_columns_that_were_changed():
+    A = sgc.create("projection", "spherical", 60, 256, dtype=torch.float64)
+    solver = sgc.create("recovery", "omp")
+    x = torch.zeros(256, dtype=torch.float64)
+    x[[3, 77, 200]] = 1
+    for factor in (1, 100):
+        A.atoms[77] *= factor
+        found = solver.solve(A, A.matvec(x), sparsity=3)
+        assert sorted(found.support[0].tolist()) == [3, 77, 200]
+        torch.testing.assert_close(found.to_dense(256)[0], x)
+    A.atoms[9] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        solver.solve(A, torch.ones(60, dtype=torch.float64), sparsity=3)
+
+
 @every_projection
 def test_bad_sizes_and_inputs_are_refused_with_numbers(name):
     with pytest.raises(ValueError, match="k=0"):

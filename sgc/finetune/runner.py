@@ -231,7 +231,8 @@ def worker_pool(jobs: int) -> ProcessPoolExecutor:
     places: Any = context.Queue()
     for worker in range(jobs):
         places.put(worker)
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places,))
+    own = (places, os.getpid())
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=own)
 
 
 def gpu_count() -> int:
@@ -245,13 +246,13 @@ def _result(future: Future[dict[str, Any]]) -> Result:
     return Result.from_dict(future.result())
 
 
-def _settle(places: Any) -> None:
+def _settle(places: Any, parent: int) -> None:
     """In a new worker, before it touches a device: its GPU, one thread, and an end with its parent.
 
-    A parent that is killed cannot end its workers.
+    A parent that is killed cannot end its workers; it may be while they start.
     """
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     worker = places.get()
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     gpus = [gpu for gpu in visible.split(",") if gpu] or [str(i) for i in range(gpu_count())]
     if gpus:

@@ -86,14 +86,18 @@ from sgc.finetune.runner import worker_pool
 
 if __name__ == "__main__":
     pool = worker_pool(1)
-    print(pool.submit(os.getpid).result(), flush=True)
+    asked = pool.submit(os.getpid)
+    print({worker}, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    (tmp_path / "killed.py").write_text(ORPHAN)
+@pytest.mark.parametrize(
+    "worker", ["asked.result()", "next(iter(pool._processes))"], ids=["at work", "while it starts"]
+)
+def test_workers_end_with_a_parent_that_is_killed(worker, tmp_path):
+    (tmp_path / "killed.py").write_text(ORPHAN.replace("{worker}", worker))
     with subprocess.Popen(
         [sys.executable, tmp_path / "killed.py"],
         stdout=subprocess.PIPE,
