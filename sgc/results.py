@@ -118,10 +118,14 @@ class Result:
         """Read one line's object; keys of later versions are ignored.
 
         Raises:
-            TypeError: a field is missing.
+            TypeError: a field is missing, or no object where one belongs.
         """
         names = cls.__dataclass_fields__
-        return cls(**{key: value for key, value in values.items() if key in names})
+        made = cls(**{key: value for key, value in values.items() if key in names})
+        for name in ("config", "metrics", "environment"):
+            if not isinstance(getattr(made, name), dict):
+                raise TypeError(f"{name} is no object")
+        return made
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ hour and three minutes; ``boolq`` 161 of 6,400, a quarter of an hour.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -287,7 +287,7 @@ def _preset(points: Callable[[], Iterable[dict[str, Any]]], **changes: Any) -> P
 
 
 PRESETS = {
-    "smoke": _preset(grid.smoke),
+    "smoke": replace(_preset(grid.smoke), jobs=1),
     "default": _preset(grid.default),
     "paper": _preset(grid.default, repeats=5),
     "boolq": _preset(

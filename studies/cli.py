@@ -1,5 +1,6 @@
 """``sgc study`` and ``python -m studies``: run a study, draw it again, list them all."""
 
+import itertools
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from studies.runner.grid import TrialsFailed, points
 from studies.runner.job import carry_out, draw, say
 from studies.runner.show import WIDTH, Format, Place
 from studies.runner.workers import leave_if_a_worker_starts
-from studies.study import PRESETS, STUDIES, find
+from studies.study import PRESETS, STUDIES, Study, find
 
 __all__ = ["app", "main"]
 
@@ -38,7 +39,9 @@ app.command("capture", epilog=EXAMPLE)(capture)
 
 Names = Annotated[
     list[str],
-    typer.Argument(metavar="NAME...", help="Studies, or all.", show_default=False),
+    typer.Argument(
+        metavar="NAME...", help="Studies, or all that have the preset.", show_default=False
+    ),
 ]
 PresetOption = Annotated[
     str,
@@ -111,14 +114,15 @@ def run_studies(
 ) -> None:
     """Run studies; trials that --out already has are not repeated.
 
-    After Ctrl-C or worse the same command goes on where it stopped, and ends with the same rows.
-    Tables of several studies go to their files only.
+    Unless they name a part of a --plugin file that has changed since. After Ctrl-C or worse the
+    same command goes on where it stopped, and ends with the same rows. Tables of several studies go
+    to their files only.
     """
     console = _console()
     with clean_errors(), captured.using(gradients):
         for file in plugin or []:
             plugins.load(file)
-        wanted = _names(names)
+        wanted = _chosen(names, preset, console)
         broken = []
         for name in wanted:
             if len(wanted) > 1:
@@ -164,8 +168,8 @@ def draw_studies(
     with clean_errors(), captured.using(gradients):
         for file in plugin or []:
             plugins.load(file)
-        without = []
-        wanted = _names(names)
+        without, beside = [], False
+        wanted = _chosen(names, preset, console)
         for name in wanted:
             study, place = find(name), Place(out, name, preset, picture)
             with warnings.catch_warnings():
@@ -175,8 +179,12 @@ def draw_studies(
             if not draw(study, rows, grid, place, console, tables=len(wanted) == 1, device=device):
                 where = f" and the device {device!r}" if device else ""
                 without.append(f"{place.rows} has no row of the preset {preset!r}{where}")
+                if others := _with_rows(study, out, preset):
+                    without[-1] += f" (the folder has rows of {', '.join(others)})"
+                    beside = True
         if without:
-            raise ConfigError(f"{'; '.join(without)}: first sgc study run")
+            or_these = ", or choose with --preset" if beside else ""
+            raise ConfigError(f"{'; '.join(without)}: first sgc study run{or_these}")
 
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m studies") -> None:
@@ -200,12 +208,32 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m st
     app(given, prog_name=program)
 
 
-def _names(given: Sequence[str]) -> list[str]:
-    if "all" in given:
-        return list(STUDIES)
-    for name in given:
-        find(name)  # an unknown one is refused before any work
-    return list(dict.fromkeys(given))
+def _chosen(given: Sequence[str], preset: str, console: Console) -> list[str]:
+    """Names of studies, each once; of ``all`` those that have the preset, and says which lack it.
+
+    Raises:
+        ConfigError: no such study, or none that was asked for has such a preset.
+    """
+    if "all" not in given:
+        for name in given:
+            find(name).preset(preset)  # an unknown one is refused before any work
+        return list(dict.fromkeys(given))
+    presets = {name: list(find(name).module.PRESETS) for name in STUDIES}
+    check_known("preset", preset, dict.fromkeys(itertools.chain(*presets.values())))
+    lack = [name for name in presets if preset not in presets[name]]
+    if lack:
+        say(console, f"skipped, without a preset {preset!r}: {', '.join(lack)}")
+    return [name for name in presets if name not in lack]
+
+
+def _with_rows(study: Study, folder: Path, preset: str) -> list[str]:
+    """Other presets of a study whose rows are in a folder."""
+    files = {name: Place(folder, study.name, name).rows for name in study.module.PRESETS}
+    return [
+        name
+        for name, file in files.items()
+        if name != preset and file.is_file() and file.stat().st_size
+    ]
 
 
 def _console() -> Console:

@@ -43,7 +43,7 @@ Run time: 7.5 minutes in one process on a CPU core.
 transformers and the data; what is watched takes 2.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -54,35 +54,24 @@ from studies.figures.moment_sparsity import figure
 from studies.figures.moment_sparsity_tables import table
 from studies.measures.checks import check_at_least
 from studies.measures.fine_tuning import FineTuning
-from studies.measures.moment_watch import Pairs, Watch
+from studies.measures.moment_watch import Plan, Watch
 from studies.study import Preset
 
 __all__ = ["PAIRED", "PRESETS", "Config", "figure", "table", "trial"]
 
 #: What is watched does not change what is trained.
-PAIRED = (
-    *("cells", "kappas", "betas", "recovered", "measure", "scales", "epsilons"),
-    *("decode_kappa", "chunker", "projection", "recovery"),
-)
+PAIRED = tuple(field.name for field in fields(Plan))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Plan):
     """One fine-tuning run with AdamW, watched.
 
     Args:
         model, data, steps, batch_size, device: as in
             :class:`sgc.finetune.config.FinetuneConfig`.
         examples: so many training examples at most; 0 for all.
-        cells: pairs (c, s_c): chunks of a matrix, entries kept of each chunk at a step.
-        kappas: κ; k_c = κ·s_c. Those with k_c > d_c/2 are left out.
-        betas: pairs (β₁, β₂) whose moments are followed; (0, 0) is the gradient itself.
-        recovered: those of them that are measured and recovered; the last one is decoded.
-        measure: steps, from 1, after which the moments are measured; the last one decodes, too.
-        scales: root mean squares of a gradient's entries that N is decoded at.
-        epsilons: values of ε there.
-        decode_kappa: κ there.
-        chunker, projection, recovery: registered names.
+        cells, kappas, …: what to watch, see :class:`studies.measures.moment_watch.Plan`.
 
     Raises:
         ConfigError: a value outside of its limits.
@@ -94,35 +83,12 @@ class Config:
     batch_size: int = 16
     examples: int = 0
     device: str = "cpu"
-    cells: tuple[tuple[int, int], ...] = ((16, 1), (16, 3), (16, 8), (72, 31))
-    kappas: tuple[int, ...] = (4, 8, 16, 32, 64)
-    betas: Pairs = ((0.0, 0.0), (0.5, 0.9), (0.9, 0.95), (0.9, 0.999), (0.98, 0.999))
-    recovered: Pairs = ((0.0, 0.0), (0.9, 0.999))
-    measure: tuple[int, ...] = (1, 3, 10, 30, 60)
-    scales: tuple[float, ...] = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    epsilons: tuple[float, ...] = (1e-12, 1e-8, 1e-6)
-    decode_kappa: int = 8
-    chunker: str = "permuted"
-    projection: str = "gaussian"
-    recovery: str = "omp"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_at_least(self, examples=0)
-        for name in ("cells", "kappas", "betas", "recovered", "measure"):
-            if not getattr(self, name):
-                raise ConfigError(f"{name} is empty: name at least one")
         if min(self.measure) < 1 or max(self.measure) > self.steps:
             raise ConfigError(f"measure={self.measure}: steps count from 1 to steps={self.steps}")
-        if any(min(cell) < 1 for cell in self.cells) or min(self.kappas) < 1:
-            raise ConfigError(
-                f"cells={self.cells}, kappas={self.kappas}: chunks, entries and κ are at least 1"
-            )
-        for pair in self.betas:
-            if not all(0 <= beta < 1 for beta in pair):
-                raise ConfigError(f"betas lie in [0, 1), got {pair}")
-        missing = [pair for pair in self.recovered if pair not in self.betas]
-        if missing:
-            raise ConfigError(f"recovered={missing[0]} is not among betas={self.betas}: add it")
 
 
 _SMALL: dict[str, Any] = {

@@ -7,10 +7,13 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import pickle
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from recovery import Solver
 from sgc.builtin import BUILTIN
@@ -27,12 +30,14 @@ __all__ = [
     "handover",
     "load",
     "main_script",
+    "outdated",
+    "read_by",
     "solvers",
 ]
 
 _ERRORS = (pickle.PicklingError, AttributeError, TypeError)  # of what cannot be pickled
 _files: dict[Path, str] = {}  # loaded here, in their order → digest
-_of_files: set[tuple[str, str]] = set()  # kind and name of what they registered
+_of_files: dict[tuple[str, str], Path] = {}  # kind and name of what they registered → file
 
 
 class NotForWorkersError(RuntimeError):
@@ -82,7 +87,8 @@ def load(path: Path) -> None:
         return
     if path.suffix != ".py" or not path.is_file():
         raise ConfigError(f"--plugin {path}: no such file, or none of Python (.py)")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    said = path.read_bytes()
+    digest = hashlib.sha256(said).hexdigest()[:12]
     name = f"sgc_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -90,19 +96,49 @@ def load(path: Path) -> None:
     before = _registered()
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        exec(compile(said, path, "exec"), vars(module))  # what the digest is of: no old bytecode
     except Exception as error:  # it may raise anything
         del sys.modules[name]
         raise ConfigError(
             f"--plugin {path} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     _files[path] = digest
-    _of_files.update(_registered() - before)
+    new = _registered() - before - _of_files.keys()  # it may have loaded another file
+    _of_files.update(dict.fromkeys(new, path))
 
 
 def digests() -> dict[str, str]:
-    """Plug-in files loaded here, by name: 12 hexadecimal digits of what they say."""
-    return {path.name: digest for path, digest in _files.items()}
+    """Plug-in files loaded here, by name: 12 hexadecimal digits of what they say.
+
+    Files of one name in several folders share an entry.
+    """
+    found: dict[str, str] = {}
+    for path, digest in sorted(_files.items()):
+        found[path.name] = f"{found[path.name]}+{digest}" if path.name in found else digest
+    return found
+
+
+def read_by(config: Mapping[str, Any]) -> dict[str, str]:
+    """Those of :func:`digests` whose parts a trial's config names, as a value or within a spec.
+
+    Parts that such a part uses without the config's naming them are not known here.
+    """
+    texts, now = list(_texts(config)) if _of_files else [], digests()
+    return {
+        path.name: now[path.name]
+        for (_, part), path in _of_files.items()
+        if any(re.search(rf"(?<![\w.-]){re.escape(part)}(?![\w.-])", text) for text in texts)
+    }
+
+
+def outdated(config: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
+    """Plug-in files that a row's config names parts of, and that were others when it was made.
+
+    Args:
+        config, environment: of the row.
+    """
+    then = environment.get("plugins", {})
+    return sorted(name for name, now in read_by(config).items() if then.get(name) != now)
 
 
 def handover() -> Handover:
@@ -112,7 +148,7 @@ def handover() -> Handover:
         NotForWorkersError: a part that another process cannot import, such as a notebook's class.
     """
     parts, stay = [], []
-    for kind, name in sorted(_registered() - _of_files):
+    for kind, name in sorted(_registered() - _of_files.keys()):
         factory = resolve(kind, name)
         try:
             dumped = pickle.dumps(factory)
@@ -163,6 +199,17 @@ def _registered() -> set[tuple[str, str]]:
         - set(builtin)
         - {point.name for point in importlib.metadata.entry_points(group=f"sgc.{kind}")}
     }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The strings among a config's values, nested ones too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
 
 
 @lru_cache

@@ -55,8 +55,9 @@ from torch import Tensor
 from sgc.finetune.config import ConfigError
 from sgc.problems import draw_signals
 from sgc.registry import create
-from studies.figures.rip import THEOREMS, figure, table
+from studies.figures.rip import figure, table
 from studies.measures.checks import check_at_least
+from studies.measures.rip_theory import THEOREMS
 from studies.plugins import ensembles
 from studies.study import Preset, product
 

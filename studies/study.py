@@ -49,10 +49,13 @@ class Preset:
         configs: makes the points, frozen dataclasses of JSON values; called when the study runs,
             so that methods that were registered since are among them.
         seeds: trials of each point, with the seeds 0, 1, ….
+        jobs: trials at a time where nobody says how many; None for one a core, or one on a GPU. A
+            few short trials are over before processes of their own have started.
     """
 
     configs: Callable[[], Sequence[Any]]
     seeds: int = 1
+    jobs: int | None = None
 
 
 class Study:

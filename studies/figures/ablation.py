@@ -40,7 +40,18 @@ _CALLED: Mapping[str, str] = {
     "mesgc + ρ": "mesgc, ρ = 0.1",
     "mesgc, s_c 31": "mesgc, d_c 2048, s_c 31",
 }
+#: Axis → what its panel asks.
+_ASKED: Mapping[str, str] = {
+    "examples": "little data",
+    "batch": "large batches",
+    "states": "little state",
+    "residual": "rest of the gradient",
+    "chunks": "number of chunks",
+    "sparsity": "sparsity",
+    "kappa": "measurements a nonzero",
+}
 _NEAR = 5.0  # points below the lowest line, within which the majority's share is drawn
+_ROW, _NAME = 0.055, 0.22  # height and length of a name in the states' panel, shares of its axes
 _ROOM = 0.13  # least distance of labelled ticks, a share of the axis
 _STEP = 0.004  # by which markers of lines at one place stand apart, a share of the axis
 
@@ -74,8 +85,13 @@ def figure(rows: Sequence[Result]) -> Figure:
             _panel(panel, axis, places, lines, _ticks_of(axis, own))
         for label in reference:
             _across(panel, label, through.get(label, {}), upright=upright)
-        panel.set_title(AXES[axis].paper, loc="left", fontsize=10)
-        _majority(panel, own, upright=upright)
+        notes = _majority(panel, own, upright=upright)
+        if not upright:
+            notes = _frozen_below(panel, lines) + notes
+            if axis == "states":
+                _leasts(panel, lines)
+        panel.set_title(f"{_ASKED[axis]} ({AXES[axis].paper})", loc="left", fontsize=10)
+        panel.set_title("\n".join(notes), loc="right", fontsize=8)
     handles = {h.get_label(): h for p in panels for h in p.get_legend_handles_labels()[0]}
     # A line across says what it is only where it is nowhere a line of points.
     names = [n for n in handles if " (" not in str(n) or str(n).partition(" (")[0] not in handles]
@@ -128,21 +144,6 @@ def _panel(
             markersize=5,
             capsize=2,
         )
-    if axis == "states":
-        for label in ("galore", "lora"):
-            for least in sorted(x for x in lines.get(label, ()) if x > 0)[:1]:
-                colour = _LOOKS[label][0]
-                panel.axvline(least, color=colour, linewidth=0.8, linestyle=":")
-                panel.text(
-                    least,
-                    0.14,
-                    f"least {label} ",
-                    transform=panel.get_xaxis_transform(),
-                    rotation=90,
-                    ha="right",
-                    fontsize=8,
-                    color=colour,
-                )
     _ticks(panel, places, look.logarithmic, ticks)
     _leave_frozen(panel, lines)
     panel.set(xlabel=look.label, ylabel="test accuracy, %")
@@ -157,6 +158,44 @@ def _leave_frozen(panel: Axes, lines: Lines) -> None:
     frozen = lowest.pop("frozen", None)
     if lowest and frozen is not None and frozen < min(lowest.values()) - 2 * _NEAR:
         panel.set_ylim(bottom=min(lowest.values()) - _NEAR / 2)
+
+
+def _frozen_below(panel: Axes, lines: Lines) -> list[str]:
+    """A note of what the head alone reaches where that is out of sight."""
+    bottom = panel.get_ylim()[0]
+    line = lines.get("frozen", {})
+    below = [mean for x in sorted(line) if (mean := 100 * fmean(line[x])) < bottom]
+    return [f"frozen: {', '.join(f'{mean:.1f}' for mean in below)}, below"] if below else []
+
+
+def _leasts(panel: Axes, lines: Lines) -> None:
+    """Where GaLore's and LoRA's states begin, named in a strip that is added below all data.
+
+    The names point away from each other; one that would leave the panel turns, a row higher.
+    """
+    leasts = sorted(
+        (min(places), label)
+        for label in ("galore", "lora")
+        if (places := [x for x in lines.get(label, ()) if x > 0])
+    )
+    if not leasts:
+        return
+    low, high = panel.get_ylim()
+    panel.set_ylim(bottom=low - 2 * _ROW * (high - low))
+    for (least, label), outward in zip(leasts, ("left", "right"), strict=False):
+        colour = _LOOKS[label][0]
+        panel.axvline(least, color=colour, linewidth=0.8, linestyle=":")
+        at = panel.transAxes.inverted().transform(panel.transData.transform((least, low)))[0]
+        turned = (at if outward == "left" else 1 - at) < _NAME
+        panel.text(
+            least,
+            _ROW * (0.2 + turned),
+            f" least {label} ",
+            transform=panel.get_xaxis_transform(),
+            ha="right" if (outward == "left") != turned else "left",
+            fontsize=8,
+            color=colour,
+        )
 
 
 def _ranked(panel: Axes, axis: str, x: float, lines: Lines, size: int) -> None:
@@ -202,8 +241,8 @@ def _across(
         span(mean - spread, mean + spread, color=colour, alpha=0.12, linewidth=0, zorder=0)
 
 
-def _majority(panel: Axes, rows: Sequence[Result], *, upright: bool) -> None:
-    """The most frequent class's share ± one sampling error, or a note that it is out of sight.
+def _majority(panel: Axes, rows: Sequence[Result], *, upright: bool) -> list[str]:
+    """Draw the most frequent class's share ± one sampling error, or note that it is out of sight.
 
     ``upright``: accuracies lie along x.
     """
@@ -211,14 +250,13 @@ def _majority(panel: Axes, rows: Sequence[Result], *, upright: bool) -> None:
     sampling = (share * (100 - share) / rows[0].metrics["test_examples"]) ** 0.5
     low, high = panel.get_xlim() if upright else panel.get_ylim()
     if share < low - _NEAR:
-        note = f"majority class: {share:.1f}, " + ("to the left" if upright else "below")
-        panel.set_title(note, loc="right", fontsize=8)
-        return
+        return [f"majority class: {share:.1f}, " + ("to the left" if upright else "below")]
     line, span = (panel.axvline, panel.axvspan) if upright else (panel.axhline, panel.axhspan)
     line(share, color=_GREY, linestyle="--", linewidth=1, label="majority class")
     span(share - sampling, share + sampling, color=_GREY, alpha=0.12, linewidth=0, zorder=0)
     limits = min(low, share - 1.5 * sampling), max(high, share + 1.5 * sampling)
     (panel.set_xlim if upright else panel.set_ylim)(limits)
+    return []
 
 
 def _ticks(

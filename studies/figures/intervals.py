@@ -1,4 +1,4 @@
-"""Success rates: binomial intervals, logistic fits, and where theory puts the transition."""
+"""Success rates: binomial intervals and logistic fits."""
 
 import math
 from collections.abc import Sequence
@@ -6,21 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, rel_entr
-from scipy.stats import norm
+from scipy.special import expit, log_expit, ndtri, rel_entr  # scipy.stats loads for a second
 
-__all__ = [
-    "Crossing",
-    "Logistic",
-    "coefficients",
-    "donoho_tanner",
-    "fit_logistic",
-    "l1_kappa",
-    "omp_kappa",
-    "soft_threshold_risk",
-    "wilson",
-]
+__all__ = ["Crossing", "Logistic", "coefficients", "fit_logistic", "wilson"]
 
 
 def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -38,7 +26,7 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, 
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"successes must lie in [0, trials] with trials ≥ 1: {successes}/{trials}")
-    z = float(norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     share = successes / trials
     centre = share + z**2 / (2 * trials)
     half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
@@ -194,52 +182,3 @@ def _firth(
         if np.abs(step).max(initial=0) < 1e-8:
             break
     return beta
-
-
-def omp_kappa(d: int, s: int) -> float:
-    """κ = 2 ln(d − s): measurements a nonzero that OMP needs with a Gaussian A.
-
-    Enough for large d whatever the coefficients (Fletcher & Rangan 2009, who sharpen Tropp &
-    Gilbert 2007).
-    """
-    return 2 * math.log(d - s)
-
-
-def soft_threshold_risk(share: float) -> float:
-    """M(ε): minimax risk of soft thresholding over laws with a share ε of nonzeros.
-
-    ``min_τ ε(1 + τ²) + 2(1 − ε)[(1 + τ²)Φ(−τ) − τφ(τ)]`` (Donoho, Johnstone, Hoch & Stern 1992).
-    """
-
-    def risk(tau: float) -> float:
-        tail = (1 + tau**2) * norm.cdf(-tau) - tau * norm.pdf(tau)
-        return float(share * (1 + tau**2) + 2 * (1 - share) * tail)
-
-    return float(minimize_scalar(risk, bounds=(0, 40), method="bounded").fun)
-
-
-def l1_kappa(d: int, s: int) -> float:
-    """κ at which ℓ1 minimisation passes from failure to success: the Donoho–Tanner weak threshold.
-
-    With a Gaussian A and d → ∞ at fixed ε = s/d, basis pursuit needs ``k/d = M(ε)`` whatever the
-    coefficients (Donoho & Tanner 2009; as minimax risk: Donoho, Maleki & Montanari 2009).
-    """
-    return d * soft_threshold_risk(s / d) / s
-
-
-def donoho_tanner(delta: float) -> float:
-    """ρ_W(δ): largest s/k that ℓ1 minimisation recovers at δ = k/d, the same weak threshold.
-
-    ``max_τ (1 − (2/δ) T) / (1 + τ² − 2 T)`` with ``T = (1 + τ²)Φ(−τ) − τφ(τ)`` (Donoho, Maleki &
-    Montanari 2009, equation 5).
-
-    Example:
-        >>> round(donoho_tanner(0.5), 4)
-        0.3857
-    """
-
-    def negative(tau: float) -> float:
-        tail = (1 + tau**2) * norm.cdf(-tau) - tau * norm.pdf(tau)
-        return float(-(1 - 2 * tail / delta) / (1 + tau**2 - 2 * tail))
-
-    return -float(minimize_scalar(negative, bounds=(0, 40), method="bounded").fun)

@@ -2,37 +2,49 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import offset_copy
 
 from sgc.results import Result
-from studies.figures.intervals import l1_kappa, omp_kappa
-from studies.figures.kappa_curves import PAPER, Curve, curves, merged, named, pick
+from studies.figures.kappa_curves import (
+    PAPER,
+    Curve,
+    base,
+    curves,
+    merged,
+    named,
+    pick,
+    reference,
+)
 from studies.figures.palette import COLOURS, MARKERS
+from studies.measures.thresholds import l1_kappa, omp_kappa
 
 __all__ = ["figure"]
 
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+_BELOW = 34  # points from a panel to its legend, which holds ticks and the axis' label
+_TWO_COLUMNS = 38  # letters of the longest label that leave room for a second column
 _WHOLE = "share of supports found exactly"
 _Drawer = Callable[[Axes], None]
 
 
 def figure(rows: Sequence[Result]) -> Figure:
-    """A column for each size of several nonzeros: OMP by law; solvers, then ensembles, on one law
-    (captured gradients if there are); OMP with noise, or of one nonzero. What has no rows has no
-    panel.
+    """A column for each size of several nonzeros: OMP by law; solvers on one law (captured
+    gradients if there are); ensembles on the law that has the most of them; OMP with noise, or of
+    one nonzero. What has no rows has no panel.
     """
     found = curves(rows)
+    common = base(found)
     sizes = list(dict.fromkeys((c.d, c.sparsity) for c in found))
     many = [size for size in sizes if size[1] != 1] or sizes
-    columns = [_column(found, size) for size in many]
+    columns = [_column(pick(found, d=d, sparsity=s), common) for d, s in many]
     single = [c for c in found if c.sparsity == 1]
     if single and len(many) > 1:
         columns[-1][-1] = _one_nonzero(single)
     shown = [line for line in zip(*columns, strict=True) if any(line)]
-    size = (5.0 * len(many) + 0.4, 3.7 * len(shown) + 0.9)
+    size = (5.0 * len(many) + 0.4, 4.2 * len(shown) + 0.9)
     picture = Figure(figsize=(max(7, size[0]), size[1]), dpi=130, layout="constrained")
     panels = picture.subplots(len(shown), len(many), squeeze=False)
     for axes, draw in zip(panels.flat, (d for line in shown for d in line), strict=True):
@@ -40,9 +52,8 @@ def figure(rows: Sequence[Result]) -> Figure:
             axes.set_axis_off()
             continue
         draw(axes)
-        axes.set_xlabel("κ = k/s, measurements a nonzero")
     picture.suptitle(
-        f"Recovery against κ, {named(found[0].ensemble)} A unless said otherwise, float32\n"
+        f"Recovery against κ, {named(common)} A unless said otherwise, float32\n"
         "bars: 95 % intervals (of captured signals by a bootstrap over gradients)\n"
         "curves: logistic fits in log κ; straight pieces: points joined; grey band: κ = 7",
         fontsize=10,
@@ -50,43 +61,54 @@ def figure(rows: Sequence[Result]) -> Figure:
     return picture
 
 
-def _column(found: Sequence[Curve], size: tuple[int, int]) -> list[_Drawer | None]:
+def _column(own: Sequence[Curve], common: str) -> list[_Drawer | None]:
     """What the panels of one size are; None where there is nothing to show."""
-    d, s = size
-    own = pick(found, d=d, sparsity=s)
-    ensemble = own[0].ensemble
-    reference = "omp" if pick(own, solver="omp") else own[0].solver
-    clean = pick(own, noise=0.0)
-    law = "captured" if pick(clean, law="captured") else [c.law for c in clean or own][-1]
-    plain = pick(clean, ensemble=ensemble)
-    by_ensemble = pick(clean, solver=reference, law=law)
-    noisy = [c for c in pick(own, solver=reference, ensemble=ensemble) if c.noise]
+    size = own[0].d, own[0].sparsity
+    clean, noisy = pick(own, noise=0.0), [c for c in own if c.noise]
 
-    def panel(drawn: Sequence[Curve], by: str, title: str) -> _Drawer:
+    def panel(drawn: Sequence[Curve], by: str, title: str) -> _Drawer | None:
         def draw(axes: Axes) -> None:
             for i, (name, curve) in enumerate(merged(drawn, by).items()):
                 _line(axes, curve, i, name)
-            # Of solvers above those that find nothing.
-            place = {
-                "loc": "lower right",
-                "bbox_to_anchor": (0.96, 0.1) if by == "solver" else (1, 0),
-            }
-            _finish(axes, f"{title}\nd = {d}, s = {s}", _WHOLE, **place)
+            _finish(axes, f"{title}\n{_setting(drawn, common)}", _WHOLE)
             _theory(axes, size)
 
-        return draw
+        return draw if drawn else None
 
-    return [
-        panel(pick(plain, solver=reference), "law", f"{named(reference)} by law of the nonzeros"),
-        panel(pick(plain, law=law), "solver", f"by solver, {named(law)} nonzeros"),
-        panel(by_ensemble, "ensemble", f"{named(reference)} by ensemble, {named(law)} nonzeros")
-        if len(by_ensemble) > 1
-        else None,
-        _noisy(noisy, f"{named(reference)} with noise\nd = {d}, s = {s}") if noisy else None,
-    ]
+    made: list[_Drawer | None] = [None, None, None]
+    if clean:
+        plain = pick(clean, ensemble=base(clean, common))
+        solver = reference(plain)
+        law = "captured" if pick(plain, law="captured") else plain[-1].law
+        made[0] = panel(
+            pick(plain, solver=solver), "law", f"{named(solver)} by law of the nonzeros"
+        )
+        made[1] = panel(pick(plain, law=law), "solver", f"by solver, {named(law)} nonzeros")
+        compared = pick(clean, solver=solver)
+        law = _most_ensembles(compared, law)
+        if len(compared := pick(compared, law=law)) > 1:
+            title = f"{named(solver)} by ensemble, {named(law)} nonzeros"
+            made[2] = panel(compared, "ensemble", title)
+    return [*made, _noisy(noisy, common) if noisy else None]
 
 
-def _noisy(own: Sequence[Curve], title: str) -> _Drawer:
+def _most_ensembles(found: Sequence[Curve], usual: str) -> str:
+    """The law measured with the most ensembles; of several captured ones, then the usual one."""
+    counts = {c.law: len(pick(found, law=c.law)) for c in found}
+    return max(counts, key=lambda law: (counts[law], law == "captured", law == usual))
+
+
+def _setting(drawn: Sequence[Curve], common: str) -> str:
+    """The line below a title: the size, and the ensemble where it is one and not the common one."""
+    (one, *others) = dict.fromkeys(c.ensemble for c in drawn)
+    said = f", {named(one)} A" if not others and one != common else ""
+    return f"d = {drawn[0].d}, s = {drawn[0].sparsity}{said}"
+
+
+def _noisy(found: Sequence[Curve], common: str) -> _Drawer:
+    own = pick(found, ensemble=base(found, common))
+    solver = reference(own)
+    own = pick(own, solver=solver)
     levels = sorted({c.noise for c in own})
     names = list(dict.fromkeys(c.law for c in own))
 
@@ -96,26 +118,24 @@ def _noisy(own: Sequence[Curve], title: str) -> _Drawer:
             label = f"{named(curve.law)}, {100 * curve.noise:g} %"
             i, dash = names.index(curve.law), "-" if low else "--"
             _line(axes, curve, i, label, what="accurate", full=low, dash=dash)
-        _finish(axes, title, "share with relative error ≤ the noise's", loc="lower right")
+        title = f"{named(solver)} with noise\n{_setting(own, common)}"
+        _finish(axes, title, "share with relative error ≤ the noise's")
 
     return draw
 
 
 def _one_nonzero(single: Sequence[Curve]) -> _Drawer:
     whole = [c for c in single if len(c.kappas) > 1] or single
-    reference = "omp" if pick(whole, solver="omp") else whole[0].solver
-    own = [c for c in pick(whole, solver=reference) if c.law == whole[0].law]
+    solver = reference(whole)
+    own = pick(whole, solver=solver)
+    own = pick(own, law=own[0].law)
 
     def draw(axes: Axes) -> None:
         for i, curve in enumerate(sorted(own, key=lambda c: c.noise)):
             noise = f", {100 * curve.noise:g} % noise" if curve.noise else ""
             _line(axes, curve, i, f"{named(curve.ensemble)} A{noise}", fitted=False)
-        _finish(
-            axes,
-            f"{reference} of one nonzero: points joined\nd = {own[0].d}, s = 1",
-            _WHOLE,
-            loc="best",
-        )
+        title = f"{named(solver)} of one nonzero: points joined\nd = {own[0].d}, s = 1"
+        _finish(axes, title, _WHOLE)
 
     return draw
 
@@ -178,11 +198,29 @@ def _theory(axes: Axes, size: tuple[int, int]) -> None:
         )
 
 
-def _finish(axes: Axes, title: str, ylabel: str, **legend: Any) -> None:
+def _finish(axes: Axes, title: str, ylabel: str) -> None:
     axes.axvline(PAPER, color="0.85", lw=4, zorder=0)
     axes.set_ylim(-0.03, 1.12)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    axes.set_ylabel(ylabel)
+    axes.set(xlabel="κ = k/s, measurements a nonzero", ylabel=ylabel)
     axes.set_title(title, fontsize=10.5)
     axes.grid(alpha=0.3)
-    axes.legend(framealpha=0.85, edgecolor="none", fontsize=8, **legend)
+    _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Below the panel: inside, curves of some rows would run through any place."""
+    _, labels = axes.get_legend_handles_labels()
+    longest = max(len(line) for label in labels for line in str(label).split("\n"))
+    place = offset_copy(axes.transAxes, axes.get_figure(root=True), y=-_BELOW, units="points")
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=place,
+        borderaxespad=0,
+        ncols=2 if longest <= _TWO_COLUMNS else 1,
+        columnspacing=1,
+        handlelength=1.6,
+        frameon=False,
+        fontsize=8,
+    )

@@ -13,7 +13,7 @@ from sgc.results import Result
 from studies.figures.clusters import Clusters
 from studies.figures.intervals import Crossing, Logistic, fit_logistic, wilson
 
-__all__ = ["PAPER", "Curve", "curves", "merged", "named", "pick"]
+__all__ = ["PAPER", "Curve", "base", "curves", "merged", "named", "pick", "reference"]
 
 PAPER = 7  # the κ of Figure 3(c)
 _NAMED = {
@@ -34,6 +34,8 @@ class Curve:
         exact, accurate, signals: counts at each κ.
         energy: mean share of ``‖x‖²`` on atoms that were found, at each κ.
         milliseconds: a signal at each κ, mean.
+        timed: the git revisions and processors that measured, at each κ: times of others do not
+            compare.
         by_gradient: the three counts of captured signals, κ × gradients; otherwise None.
     """
 
@@ -49,6 +51,7 @@ class Curve:
     signals: list[int]
     energy: list[float]
     milliseconds: list[float]
+    timed: list[frozenset[tuple[str | None, str | None]]]
     by_gradient: dict[str, Int[np.ndarray, "kappa gradients"]] | None
 
     def rates(self, what: str) -> list[tuple[float, float, float]]:
@@ -85,16 +88,18 @@ def curves(rows: Sequence[Result]) -> list[Curve]:
     Raises:
         ConfigError: rows of captured signals that do not say which gradient is whose.
     """
-    settings: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = {}
+    settings: dict[tuple[Any, ...], dict[float, list[Result]]] = {}
     for row in rows:
         c = row.config
         at = settings.setdefault(tuple(c[name] for name in _FIELDS), {})
-        at.setdefault(c["k"] / c["sparsity"], []).append(row.metrics)
+        at.setdefault(c["k"] / c["sparsity"], []).append(row)
     return [_curve(dict(zip(_FIELDS, key, strict=True)), at) for key, at in settings.items()]
 
 
-def _curve(setting: dict[str, Any], at: dict[float, list[dict[str, Any]]]) -> Curve:
-    kappas = sorted(at)
+def _curve(setting: dict[str, Any], rows: dict[float, list[Result]]) -> Curve:
+    kappas = sorted(rows)
+    at = {kappa: [row.metrics for row in rows[kappa]] for kappa in kappas}
+    origins = {kappa: [row.environment for row in rows[kappa]] for kappa in kappas}
 
     def mean(what: str) -> list[float]:
         weighed = [sum(m["signals"] * m[what] for m in at[kappa]) for kappa in kappas]
@@ -109,6 +114,7 @@ def _curve(setting: dict[str, Any], at: dict[float, list[dict[str, Any]]]) -> Cu
         signals=counts["signals"],
         energy=mean("energy"),
         milliseconds=[1000 * seconds for seconds in mean("seconds_per_signal")],
+        timed=[frozenset((o.get("git"), o.get("cpu")) for o in origins[k]) for k in kappas],
         by_gradient=_by_gradient([at[kappa] for kappa in kappas], setting["law"]),
     )
 
@@ -130,6 +136,16 @@ def _by_gradient(at: Sequence[Sequence[dict[str, Any]]], law: str) -> dict[str, 
 def pick(found: Iterable[Curve], **fields: object) -> list[Curve]:
     """The curves of a setting."""
     return [c for c in found if all(getattr(c, name) == value for name, value in fields.items())]
+
+
+def base(found: Sequence[Curve], preferred: str = "gaussian") -> str:
+    """The ensemble meant where none is named: the preferred one if it is there, else the first."""
+    return preferred if pick(found, ensemble=preferred) else found[0].ensemble
+
+
+def reference(found: Sequence[Curve]) -> str:
+    """The solver that ensembles and laws are compared with: OMP if it is there, else the first."""
+    return "omp" if pick(found, solver="omp") else found[0].solver
 
 
 def merged(own: Sequence[Curve], by: str) -> dict[str, Curve]:

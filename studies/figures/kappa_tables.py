@@ -6,13 +6,14 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
-from studies.figures.kappa_curves import PAPER, Curve, curves, named, pick
+from studies.figures.kappa_curves import PAPER, Curve, base, curves, named, pick, reference
 
 __all__ = ["LEVELS", "table"]
 
 LEVELS = (0.5, 0.9, 0.95)
 _MANY = 10  # columns of κ that a table holds
 _FAR = 1000.0  # a κ that no fit can tell from infinity
+_OTHER_TIME = "–"  # in place of a time that does not compare with the others
 _INTERVALS = "95 % interval: Wilson's, of captured signals by a bootstrap over gradients"
 
 
@@ -22,41 +23,61 @@ def table(rows: Sequence[Result]) -> list[Table]:
     """
     made, found = [], curves(rows)
     for d, s in dict.fromkeys((c.d, c.sparsity) for c in found):
-        own = pick(found, d=d, sparsity=s)
+        own, common, size = pick(found, d=d, sparsity=s), base(found), f"d = {d}, s = {s}"
         clean, noisy = pick(own, noise=0.0), [c for c in own if c.noise]
         at_paper = [c for c in clean if PAPER in c.kappas]
         if len({(c.solver, c.ensemble) for c in at_paper}) > 1:
-            made.append(_choices(at_paper, f"d = {d}, s = {s}, κ = {PAPER}: which solver, which A"))
-        made.append(_rates(clean, "exact", f"d = {d}, s = {s}: exact support, without noise"))
+            said = f"{size}, κ = {PAPER}: which solver, which A"
+            made.append(_choices(at_paper, said, common))
+        if clean:
+            made.append(_rates(clean, "exact", f"{size}: exact support, without noise", common))
         if noisy:
-            said = f"d = {d}, s = {s}: relative error at most the noise's"
-            made.append(_rates(noisy, "accurate", said))
+            said = f"{size}: relative error at most the noise's"
+            made.append(_rates(noisy, "accurate", said, common))
     return made
 
 
-def _choices(found: Sequence[Curve], title: str) -> Table:
+def _choices(found: Sequence[Curve], title: str, common: str) -> Table:
     """A line for each solver and ensemble, a column for each law."""
     made = _empty(title)
     laws = list(dict.fromkeys(c.law for c in found))
-    made.caption = (
-        f"exact supports, ±: half the {_INTERVALS}; ms a signal: of {named(laws[-1])} ones, wall "
-        "time of one thread beside other work"
-    )
     for name in ("solver", "A"):
         made.add_column(name, no_wrap=True)
     for name in (*map(named, laws), "ms a signal"):
         made.add_column(name, justify="right", no_wrap=True)
-    for solver, ensemble in dict.fromkeys((c.solver, c.ensemble) for c in found):
-        own = {c.law: c for c in pick(found, solver=solver, ensemble=ensemble)}
+    timed = pick(found, law=laws[-1])
+    ensemble = base(timed, common)
+    solver = reference(pick(timed, ensemble=ensemble))
+    (compared,) = pick(timed, solver=solver, ensemble=ensemble)
+    times = {(c.solver, c.ensemble): _time(c, compared) for c in timed}
+    for name, A in dict.fromkeys((c.solver, c.ensemble) for c in found):
+        own = {c.law: c for c in pick(found, solver=name, ensemble=A)}
         cells = [_share(own[law], PAPER, spread=True) if law in own else "" for law in laws]
-        last = own.get(laws[-1])
-        time = f"{last.milliseconds[last.kappas.index(PAPER)]:.1f}" if last else ""
-        made.add_row(solver, named(ensemble), *cells, time)
+        made.add_row(name, named(A), *cells, times.get((name, A), ""))
+    made.caption = (
+        f"exact supports, ±: half the {_INTERVALS}; ms a signal: of {named(laws[-1])} ones, wall "
+        "time of one thread beside other work"
+    )
+    if _OTHER_TIME in times.values():
+        made.caption += (
+            f"; {_OTHER_TIME}: timed at another git revision or on another processor than {solver} "
+            f"with the {named(ensemble)} A, and left out"
+        )
     return made
 
 
-def _rates(found: Sequence[Curve], what: str, title: str) -> Table:
-    made = _empty(title)
+def _time(curve: Curve, compared: Curve) -> str:
+    """Milliseconds a signal, of rows from where those of another curve are from."""
+    at, its = curve.kappas.index(PAPER), compared.kappas.index(PAPER)
+    same = curve.timed[at] == compared.timed[its]
+    return f"{curve.milliseconds[at]:.1f}" if same else _OTHER_TIME
+
+
+def _rates(found: Sequence[Curve], what: str, title: str, common: str) -> Table:
+    """A line for each setting; those of another ensemble than the title's name theirs."""
+    ensembles, common = {c.ensemble for c in found}, base(found, common)
+    others = " unless said otherwise" if len(ensembles) > 1 else ""
+    made = _empty(f"{title}; {named(common)} A{others}")
     every = sorted({kappa for c in found for kappa in c.kappas})
     kappas = every if len(every) <= _MANY else [k for k in (5, 6, PAPER, 8) if k in every]
     energy = PAPER in every
@@ -74,9 +95,8 @@ def _rates(found: Sequence[Curve], what: str, title: str) -> Table:
         law, ensemble, noise = setting
         own = pick(found, law=law, ensemble=ensemble, noise=noise)
         for curve in own:
-            other = ensemble != found[0].ensemble
-            solver = f"{curve.solver}, {named(ensemble)}" if other else curve.solver
-            head = [solver, named(law)]
+            other = f", {named(ensemble)}" if ensemble != common else ""
+            head = [curve.solver + other, named(law)]
             head += [f"{100 * noise:g} %"] * (what == "accurate")
             cells = [
                 _share(curve, kappa, what, spread=kappa == PAPER or not energy) for kappa in kappas

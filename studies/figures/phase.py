@@ -13,8 +13,9 @@ from rich import box
 from rich.table import Table
 
 from sgc.results import Result
-from studies.figures.intervals import Crossing, Logistic, donoho_tanner, fit_logistic
+from studies.figures.intervals import Crossing, Logistic, fit_logistic
 from studies.figures.palette import SKY, VERMILION
+from studies.measures.thresholds import donoho_tanner
 
 __all__ = ["LEVELS", "Diagram", "diagrams", "figure", "table"]
 

@@ -11,15 +11,26 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from sgc.finetune.checkpoint import CheckpointError
 from sgc.finetune.config import ConfigError
 from sgc.finetune.job import RunBusyError
 from sgc.finetune.train import Interrupted
 from sgc.results import Result, ResultStore, ResultStoreError
+from studies.plugins import digests, outdated
 from studies.runner.parts import Parts
 from studies.runner.workers import Point, guard_hint, leave_if_a_worker_starts, outcomes
 from studies.study import Study
 
-__all__ = ["Point", "TrialsFailed", "check_devices", "missing", "only_one", "points", "run"]
+__all__ = [
+    "Point",
+    "TrialsFailed",
+    "check_devices",
+    "is_whole",
+    "missing",
+    "only_one",
+    "points",
+    "run",
+]
 
 
 #: Metrics of a row that are not the trial's.
@@ -72,9 +83,19 @@ def check_devices(wanted: Sequence[Point]) -> None:
 
 
 def missing(study: Study, rows: Sequence[Result], wanted: Sequence[Point]) -> list[Point]:
-    """Those of the trials that have no row."""
-    there = {row.run_id for row in rows if row.kind == study.kind}
+    """Those of the trials that have no row, or whose latest row is of another plug-in file.
+
+    See :func:`studies.plugins.outdated`. A row whose config or seed is not what its name says was
+    changed by hand, and is none.
+    """
+    latest = {row.run_id: row for row in rows if row.kind == study.kind and is_whole(study, row)}
+    there = {i for i, row in latest.items() if not outdated(row.config, row.environment)}
     return [p for p in wanted if study.run_id(p.config, p.seed) not in there]
+
+
+def is_whole(study: Study, row: Result) -> bool:
+    """Whether the row's name is that of its config, seed and files."""
+    return row.run_id == study.identity(row.config, row.seed, row.metrics.get("inputs", ""))
 
 
 @contextmanager
@@ -139,7 +160,8 @@ def run(
         study: whose.
         todo: the trials.
         store: where the lines go.
-        here: :func:`sgc.results.environment` of the process's start.
+        here: :func:`sgc.results.environment` of the process's start; rows have the plug-in files
+            that are loaded besides.
         jobs: trials at a time; beyond one each has a process of its own, with one thread, and what
             ``sgc.register`` added is known there, too. Those of a study that is ``alone`` run one
             by one all the same.
@@ -152,15 +174,17 @@ def run(
         KeyboardInterrupt: what was finished is in the store.
         ConfigError: several jobs asked for by a script without ``if __name__ == "__main__":``.
         TrialsFailed: a process died.
-        ResultStoreError: the store cannot be written.
+        ResultStoreError, CheckpointError: the folder cannot be written.
 
     Warns:
         UserWarning: a part exists in this process alone, so that ``jobs`` is 1.
     """
     leave_if_a_worker_starts()
     failed: dict[Point, str] = {}
+    if digests():
+        here = {**here, "plugins": digests()}
     inputs = {point: study.inputs(point.config) for point in todo}
-    parts = Parts(store.path, str(here["git"]))
+    parts = Parts(store.path, here["git"])
     for point, outcome in outcomes(study, todo, 1 if study.alone else jobs, parts):
         try:
             found = outcome()
@@ -174,6 +198,8 @@ def run(
             ) from error
         except Interrupted as stop:  # Ctrl-C within a training is meant for all trials
             raise KeyboardInterrupt from stop
+        except (CheckpointError, ResultStoreError):  # so is a full disk
+            raise
         except Exception as error:  # a plug-in may raise anything; the others go on
             failed[point] = f"{type(error).__name__}: {error}"
         else:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,17 @@ from rich.progress import (
 )
 
 from sgc.results import Result, ResultStore, environment
-from studies.plugins import digests
-from studies.runner.grid import Point, TrialsFailed, check_devices, missing, only_one, points, run
+from studies.plugins import outdated
+from studies.runner.grid import (
+    Point,
+    TrialsFailed,
+    check_devices,
+    is_whole,
+    missing,
+    only_one,
+    points,
+    run,
+)
 from studies.runner.parts import Parts
 from studies.runner.rows import drawn
 from studies.runner.show import NotDrawnError, Place, show
@@ -57,8 +67,6 @@ def carry_out(
         ResultStoreError, OSError: a file cannot be written.
     """
     store, here = ResultStore(place.rows), environment()
-    if digests():
-        here["plugins"] = digests()
     wanted = _announced(study, preset, console, device=device, seeds=seeds)
     check_devices(missing(study, _done(study, store, here, fresh), wanted))
     with only_one(place.rows):
@@ -67,12 +75,13 @@ def carry_out(
         store.prepare()
         place.check_writable()
         if fresh:
-            parts = Parts(store.path, str(here["git"]))
+            parts = Parts(store.path, here["git"])
             for point in todo:
                 parts.forget(study.run_id(point.config, point.seed))
         _say_what_is_there(study, there, wanted, store, here, console)
         on_gpu = any(str(getattr(p.config, "device", "cpu")).startswith("cuda") for p in wanted)
-        at_once = jobs or (1 if on_gpu else os.cpu_count() or 1)
+        own = study.preset(preset).jobs
+        at_once = jobs or own or (1 if on_gpu else os.cpu_count() or 1)
         if study.alone and jobs not in (None, 1):
             say(console, f"{study.name} measures times: one trial runs at a time")
         with _progress(console) as bar:
@@ -154,20 +163,26 @@ def _say_what_is_there(
     console: Console,
 ) -> None:
     ids = {study.run_id(point.config, point.seed) for point in wanted}
-    rows = {row.run_id: row for row in there if row.kind == study.kind and row.run_id in ids}
-    if not rows:
+    own = (row for row in there if row.kind == study.kind and row.run_id in ids)
+    rows = {row.run_id: row for row in own if is_whole(study, row)}
+    again = {
+        i: files for i, row in rows.items() if (files := outdated(row.config, row.environment))
+    }
+    for which, count in Counter(", ".join(files) for files in again.values()).items():
+        say(
+            console,
+            f"{study.name}: {count} trials are run again: their rows are of another {which}",
+        )
+    kept = [row for i, row in rows.items() if i not in again]
+    if not kept:
         return
-    others = {str(row.environment.get("git")) for row in rows.values()} - {str(here["git"])}
+    others = {str(row.environment.get("git")) for row in kept}
+    if not str(here["git"]).endswith("-dirty"):  # which says nothing of what was changed
+        others -= {str(here["git"])}
     made = f", some with revision {', '.join(sorted(others))}" if others else ""
-    mine = here.get("plugins", {})
-    for name, digest in mine.items():
-        if {row.environment.get("plugins", {}).get(name, digest) for row in rows.values()} - {
-            digest
-        }:
-            made += f", some with another {name}"
     say(
         console,
-        f"{study.name}: {len(rows)} trials are already in {store.path}{made} (or: --fresh)",
+        f"{study.name}: {len(kept)} trials are already in {store.path}{made} (or: --fresh)",
     )
 
 

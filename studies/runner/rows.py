@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sgc.results import Result
+from studies.plugins import outdated
 from studies.runner.workers import Point
 from studies.study import Study
 
@@ -87,7 +88,8 @@ def _asked(study: Study, row: Result, configs: Mapping[str, Any]) -> tuple[bool,
     read = row.metrics.get("inputs", "") if config is None else study.inputs(config)
     device = getattr(config, "device", None)
     return (
-        row.run_id == study.identity(row.config, row.seed, read),
+        row.run_id == study.identity(row.config, row.seed, read)
+        and not outdated(row.config, row.environment),
         row.config.get("device") == device,
     )
 

@@ -10,12 +10,19 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sgc.finetune.config import ConfigError
 from sgc.finetune.runner import worker_pool
-from studies.plugins import Handover, NotForWorkersError, adopt, handover, main_script
+from studies.plugins import (
+    Handover,
+    NotForWorkersError,
+    adopt,
+    handover,
+    main_script,
+    read_by,
+)
 from studies.runner.parts import Parts
 from studies.study import Study
 
@@ -119,7 +126,10 @@ def _in_worker(name: str, module: str, point: Point, parts: Parts, given: Handov
 
 
 def _measured(study: Study, point: Point, parts: Parts) -> Outcome:
-    scratch = parts.of(study.run_id(point.config, point.seed)) if study.keeps_parts else None
+    scratch = None
+    if study.keeps_parts:
+        plugins = sorted(read_by(asdict(point.config)).values())
+        scratch = parts.of(study.run_id(point.config, point.seed), *plugins)
     began = time.perf_counter()
     metrics = study.trial(point.config, point.seed, scratch)
     return Outcome(metrics, time.perf_counter() - began, study.inputs(point.config))

@@ -1,5 +1,6 @@
 """The result store: nothing finished is lost, nothing broken spreads."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,18 @@ def test_settings_that_came_later_leave_old_runs_their_ids(name: str) -> None:
             assert config.replace(**change).run_id != result.run_id
             assert config.replace(**change).task_id != config.task_id
         assert config.replace(text_column="other").run_id != result.run_id
+
+
+@pytest.mark.parametrize("name", ["config", "metrics", "environment"])
+def test_a_line_of_wrong_types_is_named_and_skipped(name: str, tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "results.jsonl")
+    store.append(make("a"))
+    line = json.loads(store.path.read_text())
+    store.path.write_text(json.dumps({**line, name: None}) + "\n")
+    with pytest.warns(
+        UserWarning, match=rf"line 1 is not a whole result .*\({name} is no object\)"
+    ):
+        assert store.load() == []
 
 
 def test_a_half_written_line_is_named_and_does_not_spoil_the_next(tmp_path: Path) -> None:

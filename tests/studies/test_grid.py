@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from sgc.finetune.checkpoint import CheckpointError
 from sgc.finetune.config import ConfigError
 from sgc.finetune.train import Interrupted
 from sgc.results import ResultStore
@@ -72,6 +74,15 @@ def test_equal_problems_meet_every_paired_value():
     assert TOY.run_id(a, 0) != TOY.run_id(b, 0)
 
 
+@pytest.mark.parametrize(("own", "asked", "used"), [(1, (), 1), (3, ("--jobs", 2), 2)])
+def test_a_preset_may_say_how_many_trials_run_at_a_time(own, asked, used, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setitem(toy.PRESETS, "smoke", replace(toy.PRESETS["smoke"], jobs=own))
+    monkeypatch.setattr("studies.runner.job.run", lambda *a, jobs, **more: seen.append(jobs) or {})
+    sgc_study("run", "toy", "--preset", "smoke", *asked, "--out", tmp_path)
+    assert seen == [used]
+
+
 def test_what_is_there_is_not_run_again(tmp_path):
     ask = ("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
     sgc_study(*ask, "--seeds", 1)
@@ -83,6 +94,32 @@ def test_what_is_there_is_not_run_again(tmp_path):
     assert len(rows(tmp_path / "toy-smoke.jsonl")) == 8
     sgc_study(*ask, "--fresh")
     assert (tmp_path / "toy-smoke.jsonl").read_bytes().count(b"\n") == 16
+
+
+def test_a_row_that_was_changed_is_measured_again(tmp_path):
+    ask = ("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
+    sgc_study(*ask)
+    path = tmp_path / "toy-smoke.jsonl"
+    whole, lines = rows(path), [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1]["config"]["value"], lines[4]["seed"] = 7, 9
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = sgc_study(*ask)
+    assert "6 trials are already in" in again.output
+    latest = {row.run_id: (row.config, row.seed) for row in ResultStore(path).load()}
+    assert latest == {i: (config, seed) for i, (_, config, seed, _) in whole.items()}
+
+
+def test_a_full_disk_within_a_trial_stops_the_study(tmp_path, monkeypatch):
+    def trial(config, generator):
+        asked.append(config)
+        raise CheckpointError("the checkpoint could not be written (No space left on device)")
+
+    asked = []
+    monkeypatch.setattr(toy, "trial", trial)
+    done = sgc_study("run", "toy", "--preset", "smoke", "--jobs", 1, "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "No space left" in done.output
+    assert len(asked) == 1
 
 
 def test_a_failed_trial_costs_nobody_else(tmp_path):

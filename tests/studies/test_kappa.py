@@ -1,12 +1,9 @@
-import io
 import json
-import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from sklearn.linear_model import orthogonal_mp
 from typer.testing import CliRunner
 
@@ -14,34 +11,16 @@ from sgc.finetune.config import ConfigError
 from sgc.finetune.randomness import derived_seed
 from sgc.problems import LAWS
 from sgc.registry import available, create
-from sgc.results import Result, ResultStore
 from studies import kappa as study
 from studies.cli import app
-from studies.figures.intervals import l1_kappa, omp_kappa, wilson
-from studies.figures.kappa import figure
-from studies.figures.kappa_curves import curves
-from studies.figures.kappa_tables import table
+from studies.figures.intervals import wilson
 from studies.kappa import PRESETS, Config, laws, trial
-from studies.measures.captured import GRADIENTS
 from studies.measures.kappa_signals import directions, draw
 from studies.plugins import solvers
 from studies.study import Study, find
 
 STUDY = find("kappa")
 SMALL = Config(d=64, k=24, sparsity=3, signals=40)
-
-
-def made(config, *, exact, seed=0):
-    counts = {"signals": config.signals, "exact": exact, "accurate": exact, "statuses": {}}
-    metrics = {**counts, "energy": exact / config.signals, "seconds_per_signal": 0.002}
-    return Result(
-        run_id=STUDY.run_id(config, seed),
-        kind=STUDY.kind,
-        config=asdict(config),
-        seed=seed,
-        metrics=metrics,
-        environment={},
-    )
 
 
 def same(config, seed=0):
@@ -176,7 +155,7 @@ def test_of_one_nonzero_only_ensembles_with_distinct_columns_recover():
     assert same(replace(one, ensemble="rademacher"))["exact"] < 16
 
 
-# Presets, command, figure
+# Presets, command
 
 
 def test_the_presets_hold_the_papers_sizes_for_each_law_and_every_solver():
@@ -224,102 +203,6 @@ def test_the_smoke_preset_runs_and_draws(tmp_path):
     assert max(len(json.dumps(row["metrics"])) for row in rows) < 1000
     assert (tmp_path / "kappa-smoke.png").read_bytes().startswith(b"\x89PNG")
     assert "κ of 95 %" in done.output
-
-
-def rows_of(law, rates, **fields):
-    return [
-        made(Config(d=64, k=4 * kappa, sparsity=4, law=law, signals=100, **fields), exact=good)
-        for kappa, good in rates.items()
-    ]
-
-
-def test_the_figure_and_the_table_read_rows_only(tmp_path):
-    rows = [
-        *rows_of("gaussian", {3: 10, 5: 60, 7: 99, 9: 100}),
-        *rows_of("signs", {3: 0, 5: 1, 7: 20, 9: 70}),
-        *rows_of("signs", {3: 0, 5: 0, 7: 0, 9: 0}, solver="iht"),
-        *rows_of("gaussian", {3: 0, 7: 60}, noise=0.1),
-        *[made(replace(SMALL, k=k, sparsity=1), exact=40) for k in (3, 7)],
-    ]
-    again = made(Config(d=64, k=12, sparsity=4, signals=100), exact=30, seed=1)
-    first, *_ = curves([*rows, again])
-    assert (first.kappas, first.exact, first.signals) == (
-        [3, 5, 7, 9],
-        [40, 60, 99, 100],
-        [200, 100, 100, 100],
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        picture = figure(rows)
-        picture.savefig(tmp_path / "x.png")
-        figure(rows[:4]).savefig(tmp_path / "x.png")
-        figure(rows[-2:]).savefig(tmp_path / "x.png")  # one nonzero only
-    axes = picture.axes
-    assert [one.get_title().partition("\n")[0] for one in axes] == [
-        "omp by law of the nonzeros",
-        "by solver, ±1 nonzeros",
-        "omp with noise",
-    ]
-    assert axes[0].get_ylabel() == "share of supports found exactly"
-    assert all("κ = k/s" in one.get_xlabel() for one in axes)
-    labels = [text.get_text() for text in axes[0].get_legend().get_texts()]
-    assert labels == ["Gaussian (n 100)", "±1 (n 100)"]
-    assert all(one.get_legend() for one in axes)
-    lines = {round(float(line.get_xdata()[0]), 3) for line in axes[0].lines}
-    assert {round(omp_kappa(64, 4), 3), round(l1_kappa(64, 4), 3)} <= lines
-    choice, clean, noisy, single = table(rows)
-    cells = {c.header: list(c.cells) for c in clean.columns}
-    ends = [wilson(good, 100) for good in (99, 20, 0)]
-    spread = [
-        f"{rate} ±{f'{(high - low) / 2:.3f}'[1:]}"
-        for rate, (low, high) in zip((".990", ".200", ".000"), ends, strict=True)
-    ]
-    assert cells["κ 7"][:3] == spread
-    assert cells["κ 5"][:3] == [".60", ".01", ".00"]
-    assert cells["energy"][:3] == [".990", ".200", ".000"]
-    assert first.energy == pytest.approx([0.2, 0.6, 0.99, 1])
-    fit = curves(rows)[0].fit("exact").crossing(0.5)
-    assert cells["κ of 50 %"][0] == f"{fit.at:.1f} ({fit.low:.1f}–{fit.high:.1f})"
-    assert cells["κ of 95 %"][1:3] == ["> 9", "> 9"]
-    assert next(c for c in single.columns if c.header == "κ of 50 %")._cells == ["< 3"]
-    assert [one.row_count for one in (clean, noisy, single)] == [3, 1, 1]
-    chosen = {c.header: list(c.cells) for c in choice.columns}
-    assert chosen["solver"] == ["omp", "iht"]
-    assert chosen["±1"] == spread[1:]
-    assert chosen["Gaussian"] == [spread[0], ""]
-    assert chosen["ms a signal"] == ["2.0", "2.0"]
-
-
-def test_a_grid_of_ones_own_has_its_rates_and_the_papers_stands_for_one_that_is_too_fine():
-    rows = rows_of("gaussian", {2: 10, 9: 70, 15: 99})
-    cells = {c.header: list(c.cells) for c in table(rows)[0].columns}
-    low, high = wilson(70, 100)
-    assert [cells[f"κ {k}"][0][:4] for k in (2, 9, 15)] == [".100", ".700", ".990"]
-    assert cells["κ 9"][0].endswith(f"±{(high - low) / 2:.3f}".replace("0.", "."))
-    assert "energy" not in cells
-    many = rows_of("gaussian", dict.fromkeys(range(3, 15), 50))
-    heads = [c.header for c in table(many)[0].columns]
-    assert [head for head in heads if head.startswith("κ ") and "of" not in head] == [
-        *("κ 5", "κ 6", "κ 7", "κ 8")
-    ]
-
-
-def test_solvers_with_the_same_counts_share_a_line():
-    rates = {3: 0, 7: 60, 9: 90}
-    rows = [*rows_of("signs", rates), *rows_of("signs", rates, solver="omp-inverse-cholesky")]
-    axes = figure(rows).axes[1]
-    (label,) = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert label == "omp =\nomp-inverse-cholesky\n(n 100)"
-
-
-def test_the_committed_rows_fit_the_width_of_a_pipe():
-    path = GRADIENTS.with_name("kappa.jsonl")
-    console = Console(width=140, file=io.StringIO())
-    for one in table(ResultStore(path).load()):
-        console.print(one)
-    text = console.file.getvalue()
-    assert "κ of 95 %" in text
-    assert "…" not in text
 
 
 def test_the_question_is_the_first_line():

@@ -1,10 +1,12 @@
 """What the study counts is what tensors take, and Table 1 is read as it is printed."""
 
+import io
 import json
 import warnings
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 import sgc
@@ -14,6 +16,7 @@ from sgc.results import Result, ResultStore
 from studies import memory as study
 from studies.cli import app
 from studies.figures.memory import break_even, figure, table, total
+from studies.measures.captured import GRADIENTS
 from studies.memory import Config, specs, trial
 from studies.runner.grid import points
 from studies.study import find
@@ -81,11 +84,24 @@ def test_every_compressor_solver_and_projection_is_asked(monkeypatch):
 
 def test_what_is_too_large_for_a_bench_is_left_out():
     gram, dense = "recovery.precompute_gram=true", "sgc:projection=gaussian"
-    small, large = (" ".join(s for s, _ in specs(n, n)) for n in (64, 4096))
-    assert gram in small
+    small, large = (" ".join(s for s, _ in specs(n, 2048)) for n in (64, 8192))
     assert dense in small
-    assert gram not in large  # d_c = 65536: 17 GB
     assert dense not in large  # 512×16.8M: 34 GB
+    middle = " ".join(s for s, _ in specs(1024, 2048))
+    assert gram in middle  # d_c = 8192: 268 MB, which the solver does not take by itself
+    assert gram not in large  # d_c = 65536: 17 GB
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "variants"),
+    [(64, 64, ["false"]), (1024, 1024, ["false"]), (1024, 2048, ["true"]), (4096, 4096, [])],
+)
+def test_what_the_solver_chooses_by_itself_is_not_asked_twice(rows, columns, variants):
+    """The Gram matrix of chunks: 1 kB, 64 MiB, 256 MiB, 17 GB; up to 64 MiB it is kept."""
+    plain = "mesgc:recovery=omp-inverse-cholesky"
+    asked = [spec for spec, _ in specs(rows, columns) if "cholesky" in spec]
+    options = [f"{plain},recovery.precompute_gram={variant}" for variant in variants]
+    assert asked == [plain, *options]
 
 
 def test_table_1_is_what_the_paper_prints():
@@ -178,7 +194,9 @@ def test_the_figure_and_table_read_rows_only(tmp_path):
     marks = {mark.get_label(): mark.get_offsets().tolist() for mark in axes.collections}
     adamw = 2 * 4 * 2 * 64 * 64
     assert marks["Table 1 of the paper"][1] == pytest.approx([100 * 400 / adamw, 1])
-    assert marks["+ shared: A, solver's copy of it"][1] == pytest.approx([100 * 4400 / adamw, 1])
+    assert marks["+ shared: A, the solver's copy and Gram matrix"][1] == pytest.approx(
+        [100 * 4400 / adamw, 1]
+    )
     assert marks["+ peak scratch of a step"][1] == pytest.approx([100 * 4450 / adamw, 1])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -216,3 +234,36 @@ def test_what_cannot_be_is_refused(change, said):
     good = {"spec": "galore:rank=1", "rows": 64, "columns": 64}
     with pytest.raises(ConfigError, match=said):
         Config(**{**good, **change})
+
+
+def test_registered_names_are_whole_in_the_figure_and_the_table():
+    """Old rows have the same setting twice: both are drawn."""
+    solver = "omp-inverse-cholesky"
+    specs_ = [f"mesgc:recovery={solver}{gram}" for gram in ("", ",recovery.precompute_gram=true")]
+    rows = [row(spec, state=400) for spec in specs_]
+    (axes,) = figure(rows).axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == [f"mesgc solver={solver}", f"mesgc solver={solver} gram=true"]
+    (made,) = table(rows)
+    assert made.columns[0]._cells == [
+        f"mesgc solver={solver}",
+        f"mesgc solver={solver}\n  gram=true",
+    ]
+
+
+def test_an_option_that_a_shape_was_not_measured_with_may_be_the_solvers_own_choice():
+    spec = "mesgc:recovery=omp-inverse-cholesky,recovery.precompute_gram=false"
+    large = row("mesgc", state=400)
+    large.config.update(rows=4096, columns=4096)
+    _, wide = figure([row("mesgc", state=400), row(spec, state=400), large]).axes
+    (note,) = wide.texts
+    assert note.get_text() == "not run: the solver's own choice, or Gram matrix > 256 MiB"
+
+
+def test_the_committed_rows_fit_the_width_of_a_pipe():
+    console = Console(width=140, file=io.StringIO())
+    for one in table(ResultStore(GRADIENTS.with_name("memory.jsonl")).load()):
+        console.print(one)
+    text = console.file.getvalue()
+    assert "solver=omp-inverse-cholesky" in text
+    assert "…" not in text

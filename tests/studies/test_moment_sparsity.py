@@ -18,7 +18,8 @@ from studies import moment_sparsity as study
 from studies.cli import app
 from studies.figures.moment_sparsity import figure
 from studies.figures.moment_sparsity_tables import critical_scale, holds, select, table, values
-from studies.measures.moment_watch import Watch, energy_count, hit_rate, largest, participation
+from studies.measures.moment_statistics import energy_count, hit_rate, largest, participation
+from studies.measures.moment_watch import Watch
 from studies.moment_sparsity import Config, trial
 from tests.finetune.conftest import tiny_csv, tiny_model  # noqa: F401 - fixtures
 
@@ -112,7 +113,7 @@ def test_measured_moments_are_what_the_optimizer_keeps(watched):
         for p, g in zip(weights, gradients, strict=True):
             p.grad = g.clone()
         optimizer.step()
-    A = cell.projection(16)
+    A = watch.sketch(cell, 8)
     for name, moments in (("exp_avg", cell.M), ("exp_avg_sq", cell.V)):
         kept = torch.cat([optimizer.state[p][name] for p in weights])
         ours = A.matvec(moments[0.9, 0.99])

@@ -12,6 +12,7 @@ pytest.importorskip("transformers", reason="needs pip install transformers")
 from projections import as_projection
 from recovery import RecoveryResult
 from studies.figures.moment_sparsity_tables import critical_scale
+from studies.measures.moment_statistics import compare
 from studies.measures.moment_watch import Watch
 from studies.moment_sparsity import Config
 
@@ -37,7 +38,7 @@ def two_steps():
     p = torch.nn.Parameter(torch.zeros(8, 4))
     watch = Watch([p], plan, seed=0)
     others = torch.randn(16, 16, generator=torch.Generator().manual_seed(1)).sign() / 4
-    watch.cells[0].made[16] = as_projection(torch.cat([torch.eye(16), others], 1))
+    watch.made[16, 32] = as_projection(torch.cat([torch.eye(16), others], 1))
     for step, place, value in ((1, FIRST, 2.0), (2, SECOND, -1.5)):
         p.grad = torch.zeros(8, 4)
         p.grad.view(-1)[place] = value
@@ -104,25 +105,11 @@ def test_entries_of_n_are_those_by_hand(two_steps):
 # Answers of a solver, by hand
 
 
-class Given:
-    """Solves by looking up, in turn."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-
-    def solve(self, A, y, *, sparsity):
-        support, values = self.answers.pop(0)
-        none = torch.zeros(len(support))
-        return RecoveryResult(
-            torch.tensor(support), torch.tensor(values), none, none.long(), none.long()
-        )
-
-
-@pytest.fixture
-def cell(two_steps):
-    found = two_steps.cells[0]
-    found.kept = 2
-    return found
+def answer(support, values):
+    none = torch.zeros(1)
+    return RecoveryResult(
+        torch.tensor([support]), torch.tensor([values]), none, none.long(), none.long()
+    )
 
 
 def dense(entries):
@@ -132,10 +119,9 @@ def dense(entries):
     return x
 
 
-def test_a_wrong_answer_is_measured_against_the_right_one(cell):
+def test_a_wrong_answer_is_measured_against_the_right_one():
     M, V = dense({0: 4.0, 1: -3.0, 2: 2.0, 9: 1.0}), dense({1: 5.0, 9: 4.0, 2: 1.0})
-    cell.solver = Given(([[1, 2]], [[-2.0, 2.0]]), ([[2, 9]], [[-1.0, 3.0]]))
-    found = cell._recovered(16, M, V)
+    found = compare(M, V, answer([1, 2], [-2.0, 2.0]), answer([2, 9], [-1.0, 3.0]), 2)
     assert found == {
         "hit_m": 0.5,  # 1 of 0 and 1
         "hit_v": 0.5,  # 9 of 1 and 9; none of M's 0 and 1
@@ -147,15 +133,14 @@ def test_a_wrong_answer_is_measured_against_the_right_one(cell):
     }
 
 
-def test_a_value_of_zero_or_less_is_no_v_and_unused_slots_are_nothing(cell):
-    M, V = dense({4: 1.0, 5: 1.0, 6: 1.0}), dense({4: 1.0, 5: 1.0, 6: 1.0})
-    support = [[4, 5, 6, -1]]
-    cell.solver = Given((support, [[1.0, 1.0, 1.0, 0.0]]), (support, [[1.0, 0.0, -1.0, 0.0]]))
-    found = cell._recovered(16, M, V)
+def test_a_value_of_zero_or_less_is_no_v_and_unused_slots_are_nothing():
+    x, support = dense({4: 1.0, 5: 1.0, 6: 1.0}), [4, 5, 6, -1]
+    m = answer(support, [1.0, 1.0, 1.0, 0.0])
+    found = compare(x, x, m, answer(support, [1.0, 0.0, -1.0, 0.0]), 2)
     assert found["no_v"] == pytest.approx(2 / 3, rel=1e-3)
     assert found["negative_v"] == pytest.approx(1 / 3, rel=1e-3)
-    cell.solver = Given((support, [[1.0, 1.0, 1.0, 0.0]]), ([[4, 5, -1, -1]], [[1.0, 1, 0, 0]]))
-    assert cell._recovered(16, M, V)["no_v"] == pytest.approx(1 / 3, rel=1e-3)
+    v = answer([4, 5, -1, -1], [1.0, 1.0, 0.0, 0.0])
+    assert compare(x, x, m, v, 2)["no_v"] == pytest.approx(1 / 3, rel=1e-3)
 
 
 # Three steps of two matrices whose gradients differ in size, by NumPy
@@ -210,7 +195,7 @@ def omp(A, y, s):
 
 def matrix(watch, c, s, k):
     (cell,) = (one for one in watch.cells if (one.chunks, one.kept) == (c, s))
-    return cell.projection(k).to_dense().double().numpy()
+    return watch.made[k, cell.length].to_dense().double().numpy()
 
 
 def test_recovery_records_are_those_of_numpy(three_steps):

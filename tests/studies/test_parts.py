@@ -7,6 +7,7 @@ from sgc.finetune import job
 from studies import ablation
 from studies import study as registry
 from studies.cli import app
+from studies.runner.parts import code
 from studies.study import Study, find
 from tests.studies import toy
 
@@ -64,6 +65,17 @@ def test_fresh_and_other_code_begin_anew(parts, tmp_path, monkeypatch):
     ask(tmp_path)
     assert parts == [0, 0, 1, 2, 0, 1, 2]
     assert not kept.exists()
+
+
+def test_a_revision_that_does_not_say_all_is_told_apart_by_the_source(tmp_path, monkeypatch):
+    assert code("a1b2") == "a1b2"
+    monkeypatch.setattr("studies.runner.parts._SOURCE", [tmp_path])
+    seen = set()
+    for text in ("x = 1", "x = 2"):
+        (tmp_path / "question.py").write_text(text)
+        seen |= {code("a1b2-dirty"), code(None)}
+    assert len(seen) == 4
+    assert code(None) in seen
 
 
 def test_a_trial_asked_for_by_hand_leaves_nothing(parts):

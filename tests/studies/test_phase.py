@@ -14,8 +14,9 @@ from sgc.registry import create
 from sgc.results import Result
 from studies import phase
 from studies.cli import app
-from studies.figures.intervals import donoho_tanner, fit_logistic
+from studies.figures.intervals import fit_logistic
 from studies.figures.phase import diagrams, figure, table
+from studies.measures.thresholds import donoho_tanner
 from studies.phase import PRESETS, Config, trial
 from studies.plugins import solvers
 from studies.study import find

@@ -14,7 +14,8 @@ from sgc.results import Result
 from studies import rip
 from studies.cli import app
 from studies.figures.intervals import wilson
-from studies.figures.rip import THEOREMS, figure, table, typical_delta, union_bound, welch
+from studies.figures.rip import figure, table
+from studies.measures.rip_theory import THEOREMS, typical_delta, union_bound, welch
 from studies.plugins import ensembles
 from studies.rip import Config, extremes, trial
 from studies.study import find
