@@ -11,7 +11,7 @@ out A (k_c·d_c numbers, shared by all matrices of a size), the solver's copy of
 dense A grows with d, so that "independent of the weight dimensions" holds for the moments only.
 
 Found (``python -m studies memory``; 4 matrices of 384×384, 2 of 1024×1024): predicted = counted,
-to the byte, for all 79 pairs of method and shape. Table 1 is the moments and bases of all its rows,
+to the byte, for all 77 pairs of method and shape. Table 1 is the moments and bases of all its rows,
 to the byte; step counters add 4 to 16 bytes a matrix. What it leaves out, in times what it counts:
 A and the solver's copy of it make MESGC as it comes (c = 256, s_c = 1, κ = 8) 1.6× (384²) and 9.5×
 (1024²) as large, the main job's sketch (c = 16, s_c = 3) 148× and 2,090×, so 39 and 77 % of AdamW;

@@ -137,7 +137,7 @@ def outdated(config: Mapping[str, Any], environment: Mapping[str, Any]) -> list[
     Args:
         config, environment: of the row.
     """
-    then = environment.get("plugins", {})
+    then = environment.get("plugins") or {}
     return sorted(name for name, now in read_by(config).items() if then.get(name) != now)
 
 
