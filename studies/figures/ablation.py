@@ -301,6 +301,11 @@ def _caption(rows: Sequence[Result], left_out: int) -> str:
         mean = fmean(known)
         sampling = 100 * (mean * (1 - mean) / size) ** 0.5
         made += f"\nsampling error of the test part, {size:,} texts: ±{sampling:.1f}"
+    if any(row.metrics["tried"] for row in rows):
+        made += (
+            f"\nrates chosen by one run's validation {first.config['choose_by']}: "
+            "neighbours may differ by that alone"
+        )
     if len(known) < len(runs):
         made += f"\n{len(runs) - len(known)} of {len(runs)} runs diverged: drawn as majority class"
     if left_out:

@@ -19,13 +19,14 @@ def row(axis, x, label, accuracy, *, majority=0.5):
         kind="study-ablation",
         config={
             **{"axis": axis, "x": x, "label": label},
-            **{"model": "minilm", "data": "rotten-tomatoes", "steps": 9},
+            **{"model": "minilm", "data": "rotten-tomatoes", "steps": 9, "choose_by": "loss"},
         },
         seed=0,
         metrics={
             "accuracy": accuracy,
             "test_loss": [None if value is None else 1 - value for value in accuracy],
             **{"majority": majority, "test_examples": 400},
+            "tried": {} if label == "frozen" else {"0.1": {}},
         },
         environment={},
     )
@@ -60,6 +61,8 @@ def test_lines_and_figure_come_from_rows_alone():
     assert [text.get_text() for text in panel.get_xticklabels()] == ["16\n9 steps", "32\n9 steps"]
     assert "2 of 8 runs diverged" in made.get_suptitle()
     assert "±2.3" in made.get_suptitle()  # √(.7·.3/400)
+    assert "chosen by one run's validation loss" in made.get_suptitle()
+    assert "chosen" not in figure([row("batch", 16, "frozen", [0.7])]).get_suptitle()
     console = Console(width=140, record=True, file=io.StringIO())
     for table in ablation.table(rows):
         console.print(table)
