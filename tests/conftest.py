@@ -11,6 +11,15 @@ collect_ignore = ["example_plugin"]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
+def compressing() -> list[str]:
+    """Registered projections that exist for k < d."""
+    return [
+        name
+        for name in sgc.available("projection")
+        if not getattr(sgc.registry.resolve("projection", name), "square", False)
+    ]
+
+
 def makeable(kind: str) -> list:
     """Every registered name of a kind; what needs something absent is skipped with a reason."""
     params = []

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import sgc
+from tests.conftest import compressing
 from tests.helpers import compressed, normal, one_step, run, small
 
 
@@ -76,7 +77,7 @@ def test_the_residual_is_what_the_rows_of_a_do_not_see(options):
     torch.testing.assert_close(covered, covered @ basis @ basis.T, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("projection", ["gaussian", "rademacher", "srht"])
+@pytest.mark.parametrize("projection", compressing())
 def test_covered_has_the_share_of_the_energy_that_k_has_of_d(projection):
     """Also where A Aᵀ is no multiple of the identity: over 200 operators."""
     gradient = normal(10, 10, dtype=torch.float64)

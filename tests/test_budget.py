@@ -8,6 +8,7 @@ from torch.nn.utils import skip_init
 
 import sgc
 from sgc.budget import predict
+from tests.conftest import compressing
 from tests.helpers import COMPRESSORS, every_compressor, small, steps, weights_like
 
 SHAPES = ((24, 16), (24, 16), (12, 30), (7,))
@@ -240,13 +241,14 @@ def test_what_is_shared_at_least_is_never_more_than_what_is(name):
     W = torch.empty(48, 32)
     known = sgc.registry.option_names("compressor", name) or []
     given = {"chunks": 4, "sparsity": 8, "measurements": 64}
-    for projection in ("gaussian", "rademacher", "srht"):
+    for projection in compressing():
         options = {key: value for key, value in given.items() if key in known}
         options |= {"projection": projection} if "projection" in known else {}
         made = sgc.create("compressor", name, **options)
         floor = made.shared_floor(tuple(W.shape), W.dtype)
         assert 0 <= floor <= sgc.predict(made, W).shared_bytes
-        assert (floor > 0) == (options.get("projection") in ("gaussian", "rademacher"))
+        stored = not sgc.registry.resolve("projection", projection).structured
+        assert (floor > 0) == ("projection" in known and stored)
 
 
 def test_a_plan_that_cannot_fit_draws_no_large_matrix(monkeypatch):

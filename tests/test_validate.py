@@ -16,6 +16,7 @@ from sgc.validate.agreement import Agreement, Case, Size, measure
 from sgc.validate.oracle import ask_oracle
 from sgc.validate.report import judge
 from sgc.validate.stress import breach
+from tests.conftest import compressing
 
 SMALL = (Size(96, 64, 3),)
 
@@ -81,7 +82,7 @@ def registered(request):
 
 
 @pytest.mark.parametrize("registered", [Honest], indirect=True)
-@pytest.mark.parametrize("projection", ["gaussian", "rademacher", "srht"])
+@pytest.mark.parametrize("projection", compressing())
 def test_a_good_solver_passes(registered, projection):
     report = run([registered], sizes=SMALL, signals=12, projection=projection)
     assert report.passed, report.failures

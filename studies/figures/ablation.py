@@ -40,16 +40,6 @@ _CALLED: Mapping[str, str] = {
     "mesgc + ρ": "mesgc, ρ = 0.1",
     "mesgc, s_c 31": "mesgc, d_c 2048, s_c 31",
 }
-#: Axis → what its panel asks.
-_ASKED: Mapping[str, str] = {
-    "examples": "little data",
-    "batch": "large batches",
-    "states": "little state",
-    "residual": "rest of the gradient",
-    "chunks": "number of chunks",
-    "sparsity": "sparsity",
-    "kappa": "measurements a nonzero",
-}
 _NEAR = 5.0  # points below the lowest line, within which the majority's share is drawn
 _ROW, _NAME = 0.055, 0.22  # height and length of a name in the states' panel, shares of its axes
 _ROOM = 0.13  # least distance of labelled ticks, a share of the axis
@@ -90,7 +80,7 @@ def figure(rows: Sequence[Result]) -> Figure:
             notes = _frozen_below(panel, lines) + notes
             if axis == "states":
                 _leasts(panel, lines)
-        panel.set_title(f"{_ASKED[axis]} ({AXES[axis].paper})", loc="left", fontsize=10)
+        panel.set_title(f"{AXES[axis].asked} ({AXES[axis].paper})", loc="left", fontsize=10)
         panel.set_title("\n".join(notes), loc="right", fontsize=8)
     handles = {h.get_label(): h for p in panels for h in p.get_legend_handles_labels()[0]}
     # A line across says what it is only where it is nowhere a line of points.

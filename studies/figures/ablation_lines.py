@@ -19,6 +19,7 @@ class Axis:
     """How an axis is drawn.
 
     Attributes:
+        asked: what its panel is about.
         label: of the axis.
         paper: where the paper has it.
         logarithmic: whether in logarithms.
@@ -26,6 +27,7 @@ class Axis:
         sized: whether what a method keeps depends on the place.
     """
 
+    asked: str
     label: str
     paper: str = "not in the paper"
     logarithmic: bool = True
@@ -34,13 +36,21 @@ class Axis:
 
 
 AXES: Mapping[str, Axis] = {
-    "examples": Axis("training examples", "Figure 2(a)", beside=False),
-    "batch": Axis("batch size, at equal numbers of examples seen", beside=False),
-    "states": Axis("numbers of optimizer state a matrix", "Figure 2(b), Table 5", sized=True),
-    "residual": Axis("ρ, weight of the rest of the gradient"),
-    "chunks": Axis("chunks c, at equal s", "Figure 3(a)", sized=True),
-    "sparsity": Axis("sparsity s, at equal c", "Figure 3(b)", sized=True),
-    "kappa": Axis("κ = k/s, at equal s", "Figure 3(c)", logarithmic=False, sized=True),
+    "examples": Axis("little data", "training examples", "Figure 2(a)", beside=False),
+    "batch": Axis("large batches", "batch size, at equal numbers of examples seen", beside=False),
+    "states": Axis(
+        "little state", "numbers of optimizer state a matrix", "Figure 2(b), Table 5", sized=True
+    ),
+    "residual": Axis("rest of the gradient", "ρ, weight of the rest of the gradient"),
+    "chunks": Axis("number of chunks", "chunks c, at equal s", "Figure 3(a)", sized=True),
+    "sparsity": Axis("sparsity", "sparsity s, at equal c", "Figure 3(b)", sized=True),
+    "kappa": Axis(
+        "measurements a nonzero",
+        "κ = k/s, at equal s",
+        "Figure 3(c)",
+        logarithmic=False,
+        sized=True,
+    ),
 }
 #: Name, factor and digits of what a table shows.
 _UNITS: Mapping[str, tuple[str, float, int]] = {

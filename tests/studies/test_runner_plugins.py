@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 import sgc
 from sgc.results import ResultStore, environment
 from studies import plugins
-from studies import study as registry
 from studies.cli import app
 from studies.runner.grid import missing, points, run
 from studies.runner.rows import drawn
@@ -17,20 +16,11 @@ from tests.studies import toy_parts
 
 PARTS = Study("parts", toy_parts)
 
+pytestmark = pytest.mark.usefixtures("toy_parts_alone")
+
 
 class Kept:
     """A solver of no plug-in file."""
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch):
-    monkeypatch.setattr(registry, "STUDIES", {"parts": "tests.studies.toy_parts"})
-    monkeypatch.setattr("studies.cli.STUDIES", registry.STUDIES)
-    monkeypatch.setattr(plugins, "_files", {})
-    monkeypatch.setattr(plugins, "_of_files", {})
-    before = set(sgc.available("recovery"))
-    yield
-    forget(set(sgc.available("recovery")) - before)
 
 
 def forget(names=("toy-file",)):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.optimize import linprog, minimize_scalar
+from scipy.stats import norm
 
 from studies.measures.thresholds import donoho_tanner, l1_kappa, omp_kappa, soft_threshold_risk
 
@@ -41,7 +42,7 @@ def test_the_risk_is_that_of_soft_thresholding():
     """By integration: E(η(Z) − 0)² off the support, 1 + τ² far out on it."""
 
     def risk(tau):
-        normal = lambda z: (abs(z) - tau) ** 2 * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)  # noqa: E731
-        return 0.1 * (1 + tau**2) + 0.9 * 2 * quad(normal, tau, 30)[0]
+        off = quad(lambda z: (z - tau) ** 2 * norm.pdf(z), tau, 30)[0]
+        return 0.1 * (1 + tau**2) + 0.9 * 2 * off
 
     assert soft_threshold_risk(0.1) == pytest.approx(minimize_scalar(risk, (0.5, 1.5)).fun)

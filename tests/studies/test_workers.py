@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 import sgc
 from sgc.results import ResultStore, environment
 from studies import plugins
-from studies import study as registry
 from studies.cli import app
 from studies.runner.grid import points, run
 from studies.study import Study
@@ -21,6 +20,8 @@ from tests.studies import toy_parts
 
 ROOT = Path(__file__).parents[2]
 PARTS = Study("parts", toy_parts)
+
+pytestmark = pytest.mark.usefixtures("toy_parts_alone")
 PLUGIN = """
 import sgc
 
@@ -49,18 +50,6 @@ def main():
 
 class OfThisModule:
     """A solver."""
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch):
-    monkeypatch.setattr(registry, "STUDIES", {"parts": "tests.studies.toy_parts"})
-    monkeypatch.setattr("studies.cli.STUDIES", registry.STUDIES)
-    monkeypatch.setattr(plugins, "_files", {})
-    monkeypatch.setattr(plugins, "_of_files", {})
-    before = set(sgc.available("recovery"))
-    yield
-    for name in set(sgc.available("recovery")) - before:
-        sgc.unregister("recovery", name)
 
 
 def found(path):
